@@ -1,1 +1,3 @@
-//! placeholder
+//! Configuration, stages, gates, observers and the report: the only room that calls rooms.
+
+pub mod results;

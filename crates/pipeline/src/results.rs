@@ -1,0 +1,278 @@
+//! What a run found out: plain data between the stages that measure and the report that shows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything the final table and `report.html` show.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Results {
+    /// What was run, and on what.
+    pub run: RunFacts,
+    /// What was read, kept and left out.
+    pub corpus: CorpusFacts,
+    /// How the vocabulary fits the domain.
+    pub tokenizer: TokenizerFacts,
+    /// How pretraining went.
+    pub pretraining: PretrainingFacts,
+    /// One entry for each task, in the order of the configuration.
+    pub tasks: Vec<TaskResults>,
+}
+
+/// What is needed to repeat the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The run's name.
+    pub name: String,
+    /// The digest of the resolved configuration, in hexadecimal.
+    pub config_digest: String,
+    /// The version of the program.
+    pub code_version: String,
+    /// The resolved configuration, as TOML.
+    pub resolved_toml: String,
+    /// Machine facts by name (processor, cores, memory, operating system), in order of the names.
+    pub machine: BTreeMap<String, String>,
+    /// How many threads computed.
+    pub num_threads: usize,
+    /// The precision of matrix work: `f32` or `bf16`.
+    pub precision: String,
+    /// Wall-clock seconds by stage, in the order in which they ran; 0 for a stage that was already done.
+    pub stages: Vec<(String, f64)>,
+}
+
+/// What was read, kept and left out.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CorpusFacts {
+    /// One entry for each source.
+    pub sources: Vec<SourceFacts>,
+    /// Documents removed because an equal text came before.
+    pub num_exact_duplicates: usize,
+    /// Documents removed because a text equal after normalisation came before.
+    pub num_normalized_duplicates: usize,
+    /// One entry for each task: what the overlap check found.
+    pub overlap: Vec<OverlapFacts>,
+    /// Documents kept for training.
+    pub num_train: usize,
+    /// Documents kept aside for the held-out loss.
+    pub num_held_out: usize,
+    /// Words (separated by white space) in the training documents.
+    pub num_train_words: usize,
+    /// Rejected records by reason.
+    pub rejects: BTreeMap<String, usize>,
+}
+
+/// Counts of one source.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// The source's name.
+    pub name: String,
+    /// Records read as documents.
+    pub num_documents: usize,
+    /// Words (separated by white space) in them.
+    pub num_words: usize,
+    /// Records that could not be read.
+    pub num_rejected: usize,
+    /// Documents that passed deduplication and the overlap check.
+    pub num_kept: usize,
+}
+
+/// Overlap between the corpus and the held-out examples of one task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OverlapFacts {
+    /// The task's name.
+    pub task: String,
+    /// Held-out examples looked for.
+    pub num_examples: usize,
+    /// Held-out examples found in the corpus.
+    pub num_examples_found: usize,
+    /// Documents removed for it.
+    pub num_documents_removed: usize,
+}
+
+/// How the vocabulary fits the domain.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TokenizerFacts {
+    /// Pieces in the vocabulary.
+    pub vocab_size: usize,
+    /// Tokens per word of held-out domain text under the domain vocabulary.
+    pub fertility_domain: f64,
+    /// The same text under a vocabulary of equal size trained on general text, where there is such text.
+    pub fertility_general: Option<f64>,
+    /// Tokens in the training shards.
+    pub num_train_tokens: usize,
+}
+
+/// How pretraining went.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PretrainingFacts {
+    /// The model's size by name, such as `mini`.
+    pub model: String,
+    /// Parameters in the model.
+    pub num_parameters: usize,
+    /// Tokens seen.
+    pub num_tokens: u64,
+    /// Floating-point operations of forward and backward passes.
+    pub flops: f64,
+    /// Seconds of computing, over all interruptions.
+    pub wall_s: f64,
+    /// Training points, thinned to at most a few hundred.
+    pub curve: Vec<PretrainingPoint>,
+    /// Held-out loss (nats per masked token) by step.
+    pub held_out: Vec<HeldOutPoint>,
+}
+
+/// One point of the pretraining curve.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PretrainingPoint {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Tokens seen.
+    pub num_tokens: u64,
+    /// Training loss, nats per masked token.
+    pub loss: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+}
+
+/// One held-out measurement.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HeldOutPoint {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Tokens seen.
+    pub num_tokens: u64,
+    /// Held-out loss, nats per masked token.
+    pub loss: f64,
+    /// Share of masked tokens predicted exactly.
+    pub accuracy: f64,
+}
+
+/// What is compared on each task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// The pretrained encoder, fine-tuned.
+    Pretrained,
+    /// The same architecture from random weights.
+    Scratch,
+    /// TF-IDF features and a linear classifier.
+    Tfidf,
+}
+
+impl Arm {
+    /// All arms, in the order in which tables show them.
+    pub const ALL: [Self; 3] = [Self::Pretrained, Self::Scratch, Self::Tfidf];
+
+    /// The name that tables show.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pretrained => "pretrained",
+            Self::Scratch => "scratch",
+            Self::Tfidf => "TF-IDF + linear",
+        }
+    }
+}
+
+/// Everything measured on one task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TaskResults {
+    /// The task's name.
+    pub name: String,
+    /// `classification`, `multilabel` or `tagging`.
+    pub kind: String,
+    /// The headline metric, a key of every cell's `metrics`.
+    pub metric: String,
+    /// Training examples at 100 % of the labels.
+    pub num_train: usize,
+    /// Development examples.
+    pub num_dev: usize,
+    /// Test examples.
+    pub num_test: usize,
+    /// Classes.
+    pub num_labels: usize,
+    /// One entry for each arm, budget and seed.
+    pub cells: Vec<Cell>,
+    /// Cells of equal arm and budget taken together.
+    pub summaries: Vec<Summary>,
+    /// How much faster the pretrained arm learns at 100 % of the labels, where both neural arms ran.
+    pub convergence: Option<Convergence>,
+}
+
+/// One fine-tuning, measured on the test set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cell {
+    /// What was trained.
+    pub arm: Arm,
+    /// Part of the training labels used, in `(0, 1]`.
+    pub budget: f64,
+    /// Labelled examples used.
+    pub num_examples: usize,
+    /// Which repetition, from 0.
+    pub seed: u64,
+    /// The learning rate (inverse regularisation strength for the linear arm), chosen on the development set.
+    pub learning_rate: f64,
+    /// Optimizer steps done.
+    pub num_steps: u64,
+    /// Seconds of computing.
+    pub wall_s: f64,
+    /// Test metrics by name: `accuracy`, `macro_f1`, `micro_f1`, `entity_f1`, `nll`, `brier`, `ece`, and the last three
+    /// after temperature scaling as `nll_scaled`, `brier_scaled`, `ece_scaled`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Development score by step, in steps that rise.
+    pub curve: Vec<(u64, f64)>,
+    /// Reliability diagram before temperature scaling.
+    pub reliability: Vec<ReliabilityBin>,
+    /// Reliability diagram after temperature scaling.
+    pub reliability_scaled: Vec<ReliabilityBin>,
+}
+
+/// Predictions whose confidence falls into one bin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// Predictions in the bin.
+    pub count: usize,
+    /// Their mean confidence.
+    pub confidence: f64,
+    /// The share of them that is right.
+    pub accuracy: f64,
+}
+
+/// The headline metric of one arm at one budget, over seeds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// What was trained.
+    pub arm: Arm,
+    /// Part of the training labels used.
+    pub budget: f64,
+    /// Labelled examples used.
+    pub num_examples: usize,
+    /// Mean over seeds.
+    pub mean: f64,
+    /// Lower end of the 95 % bootstrap interval over seeds and test examples.
+    pub low: f64,
+    /// Upper end of it.
+    pub high: f64,
+    /// Repetitions.
+    pub num_seeds: usize,
+}
+
+/// Steps to an equal score.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Convergence {
+    /// Scratch steps over pretrained steps to the best development score that the scratch arm reached, median over seeds.
+    pub ratio: f64,
+    /// Lowest ratio over seeds.
+    pub low: f64,
+    /// Highest ratio over seeds.
+    pub high: f64,
+    /// Median steps of the scratch arm.
+    pub scratch_steps: u64,
+    /// Median steps of the pretrained arm.
+    pub pretrained_steps: u64,
+    /// Seeds in which the pretrained arm reached that score.
+    pub num_reached: usize,
+    /// Seeds.
+    pub num_seeds: usize,
+}
