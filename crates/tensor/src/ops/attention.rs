@@ -1,0 +1,296 @@
+//! Softmax attention over packed sequences with rotary positions, full or within a window.
+//!
+//! Scores exist for one block of queries at a time and are computed again in the backward pass (Dao et al. 2022 on
+//! recomputation; Su et al. 2021 on rotary positions).
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::device::Device;
+use crate::math::{dot, exp, max, sum};
+use crate::matmul::{Mat, matmul_small};
+use crate::ops::Sequences;
+use crate::tape::{Backprop, Op, Tape, Var};
+use crate::tensor::Tensor;
+
+/// Queries whose scores exist at a time.
+const BLOCK: usize = 128;
+
+/// Cosines and sines of rotary positions, `[max_length, head_dim / 2]` each.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    cos: Arc<[f32]>,
+    sin: Arc<[f32]>,
+}
+
+impl Rotary {
+    /// Tables for positions below `max_length` with base `theta`.
+    pub fn new(head_dim: usize, max_length: usize, theta: f64) -> Self {
+        let half = head_dim / 2;
+        let angle = |i: usize| {
+            let inverse = 1.0 / (theta as f32).powf((2 * (i % half)) as f32 / head_dim as f32);
+            (i / half) as f32 * inverse
+        };
+        Self {
+            cos: (0..max_length * half).map(|i| angle(i).cos()).collect(),
+            sin: (0..max_length * half).map(|i| angle(i).sin()).collect(),
+        }
+    }
+
+    /// Rotates `head_dim` elements at `position`; `direction` -1 turns back.
+    #[inline(always)]
+    fn rotate(&self, from: &[f32], to: &mut [f32], position: usize, direction: f32) {
+        let half = from.len() / 2;
+        let (cos, sin) = (&self.cos[position * half..][..half], &self.sin[position * half..][..half]);
+        let (a, b) = from.split_at(half);
+        let (to_a, to_b) = to.split_at_mut(half);
+        for i in 0..half {
+            let sin = direction * sin[i];
+            to_a[i] = a[i] * cos[i] - b[i] * sin;
+            to_b[i] = b[i] * cos[i] + a[i] * sin;
+        }
+    }
+}
+
+/// Shape of an attention layer.
+#[derive(Clone, Debug)]
+pub struct AttentionShape {
+    /// Number of heads; it divides the hidden size.
+    pub num_heads: usize,
+    /// How far a query looks to either side, in tokens; `None` is everywhere.
+    pub half_window: Option<usize>,
+    /// Positions.
+    pub rotary: Rotary,
+}
+
+struct Attention {
+    qkv: Var,
+    sequences: Sequences,
+    shape: AttentionShape,
+}
+
+impl Tape<'_> {
+    /// `qkv [n, 3 hidden]` (queries, keys, values, each head after head) `-> [n, hidden]`, scores scaled by
+    /// `1 / sqrt(head_dim)`, each sequence on its own.
+    ///
+    /// # Panics
+    /// When a sequence is longer than the rotary tables.
+    pub fn attention(&mut self, qkv: Var, sequences: &Sequences, shape: &AttentionShape) -> Var {
+        let device = self.device();
+        let input = self.value(qkv);
+        assert_eq!(input.rows(), sequences.num_rows(), "sequences cover the rows");
+        let hidden = input.cols() / 3;
+        let mut output = device.stale(input.rows(), hidden);
+        for_sequences(device, output.host_mut(), hidden, sequences, |rows, output| {
+            let input = &input.host()[rows.start * 3 * hidden..rows.end * 3 * hidden];
+            for head in 0..shape.num_heads {
+                Head::new(device, shape, input, hidden, head).forward(output);
+            }
+        });
+        self.push(output, Attention { qkv, sequences: sequences.clone(), shape: shape.clone() })
+    }
+}
+
+impl Op for Attention {
+    fn backward(&self, backprop: &mut Backprop<'_>, output: &Tensor, grad: Tensor) {
+        let device = backprop.device;
+        let input = backprop.value(self.qkv);
+        let hidden = grad.cols();
+        let mut d_input = device.stale(input.rows(), 3 * hidden);
+        for_sequences(device, d_input.host_mut(), 3 * hidden, &self.sequences, |rows, d_input| {
+            let qkv = &input.host()[rows.start * 3 * hidden..rows.end * 3 * hidden];
+            let out = &output.host()[rows.start * hidden..rows.end * hidden];
+            let d_out = &grad.host()[rows.start * hidden..rows.end * hidden];
+            for head in 0..self.shape.num_heads {
+                Head::new(device, &self.shape, qkv, hidden, head).backward(out, d_out, d_input);
+            }
+        });
+        backprop.give(self.qkv, d_input);
+    }
+}
+
+/// Calls `job(rows, data of those rows)` for each sequence, on all threads, with vector instructions.
+fn for_sequences(
+    device: &Device,
+    mut data: &mut [f32],
+    cols: usize,
+    sequences: &Sequences,
+    job: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+) {
+    let mut parts = Vec::with_capacity(sequences.len());
+    for rows in sequences.iter() {
+        let (part, rest) = data.split_at_mut(rows.len() * cols);
+        parts.push((rows, part));
+        data = rest;
+    }
+    let arch = pulp::Arch::new();
+    device.threads().install(|| {
+        parts.into_par_iter().for_each(|(rows, part)| arch.dispatch(|| job(rows.clone(), &mut *part)));
+    });
+}
+
+/// One head of one sequence: rotated queries and keys, and the values in place.
+struct Head<'a> {
+    device: &'a Device,
+    shape: &'a AttentionShape,
+    queries: Tensor,
+    keys: Tensor,
+    values: Mat<'a>,
+    first_col: usize,
+    hidden: usize,
+}
+
+impl<'a> Head<'a> {
+    #[inline(always)]
+    fn new(device: &'a Device, shape: &'a AttentionShape, qkv: &'a [f32], hidden: usize, head: usize) -> Self {
+        let (length, dim) = (qkv.len() / (3 * hidden), hidden / shape.num_heads);
+        let first_col = head * dim;
+        let rotated = |offset: usize| {
+            let mut out = device.stale(length, dim);
+            for (position, out) in out.host_mut().chunks_exact_mut(dim).enumerate() {
+                shape.rotary.rotate(&qkv[position * 3 * hidden + offset + first_col..][..dim], out, position, 1.0);
+            }
+            out
+        };
+        let values = Mat {
+            data: &qkv[(2 * hidden + first_col).min(qkv.len())..],
+            rows: length,
+            cols: dim,
+            row_stride: 3 * hidden,
+            col_stride: 1,
+        };
+        Self { device, shape, queries: rotated(0), keys: rotated(hidden), values, first_col, hidden }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+        let (length, half_window) = (self.queries.rows(), self.shape.half_window);
+        (0..length).step_by(BLOCK).map(move |first| {
+            let rows = BLOCK.min(length - first);
+            let reach = half_window.unwrap_or(length);
+            let keys = first.saturating_sub(reach)..(first + rows).saturating_add(reach).min(length);
+            Block { first, rows, first_key: keys.start, num_keys: keys.len(), reach }
+        })
+    }
+
+    fn dim(&self) -> usize {
+        self.queries.cols()
+    }
+
+    fn block_of<'t>(&self, of: &'t Tensor, first: usize, rows: usize) -> Mat<'t> {
+        Mat::new(&of.host()[first * self.dim()..][..rows * self.dim()], rows, self.dim())
+    }
+
+    fn values_of(&self, block: &Block) -> Mat<'a> {
+        let data = &self.values.data[block.first_key * self.values.row_stride..];
+        Mat { data, rows: block.num_keys, ..self.values }
+    }
+
+    /// Columns of this head in rows of width `hidden`, beginning with row `first`.
+    fn cols_of<'t>(&self, of: &'t [f32], first: usize, rows: usize) -> Mat<'t> {
+        let data = &of[first * self.hidden + self.first_col..];
+        Mat { data, rows, cols: self.dim(), row_stride: self.hidden, col_stride: 1 }
+    }
+
+    /// Attention probabilities of a block, zero outside the window.
+    #[inline(always)]
+    fn probabilities(&self, block: &Block) -> Tensor {
+        let mut scores = self.device.stale(block.rows, block.num_keys);
+        let scale = 1.0 / (self.dim() as f32).sqrt();
+        let queries = self.block_of(&self.queries, block.first, block.rows);
+        let keys = self.block_of(&self.keys, block.first_key, block.num_keys);
+        matmul_small(scores.host_mut(), block.num_keys, queries, keys.t(), scale, false);
+        for (i, row) in scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
+            let seen = block.keys_seen(i);
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
+            softmax(&mut row[seen]);
+        }
+        scores
+    }
+
+    #[inline(always)]
+    fn forward(&self, output: &mut [f32]) {
+        for block in self.blocks() {
+            let probabilities = self.probabilities(&block);
+            let p = Mat::new(probabilities.host(), block.rows, block.num_keys);
+            let c = &mut output[block.first * self.hidden + self.first_col..];
+            matmul_small(c, self.hidden, p, self.values_of(&block), 1.0, false);
+        }
+    }
+
+    #[inline(always)]
+    fn backward(&self, out: &[f32], d_out: &[f32], d_qkv: &mut [f32]) {
+        let (length, dim, hidden) = (self.queries.rows(), self.dim(), self.hidden);
+        let mut d_queries = self.device.stale(length, dim);
+        let mut d_keys = self.device.zeros(length, dim);
+        let mut d_values = self.device.zeros(length, dim);
+        for block in self.blocks() {
+            let probabilities = self.probabilities(&block);
+            let p = Mat::new(probabilities.host(), block.rows, block.num_keys);
+            let d_o = self.cols_of(d_out, block.first, block.rows);
+            let keys_at = block.first_key * dim;
+            matmul_small(&mut d_values.host_mut()[keys_at..], dim, p.t(), d_o, 1.0, true);
+            let d_scores = self.d_scores(&block, &probabilities, out, d_out);
+            let ds = Mat::new(d_scores.host(), block.rows, block.num_keys);
+            let keys = self.block_of(&self.keys, block.first_key, block.num_keys);
+            let queries = self.block_of(&self.queries, block.first, block.rows);
+            matmul_small(&mut d_queries.host_mut()[block.first * dim..], dim, ds, keys, 1.0, false);
+            matmul_small(&mut d_keys.host_mut()[keys_at..], dim, ds.t(), queries, 1.0, true);
+        }
+        for (position, row) in d_qkv.chunks_exact_mut(3 * hidden).enumerate() {
+            let col = self.first_col;
+            self.shape.rotary.rotate(d_queries.row(position), &mut row[col..col + dim], position, -1.0);
+            self.shape.rotary.rotate(d_keys.row(position), &mut row[hidden + col..][..dim], position, -1.0);
+            row[2 * hidden + col..][..dim].copy_from_slice(d_values.row(position));
+        }
+    }
+
+    /// The gradient by the unscaled scores of a block: `p * (dp - <out, d_out>) / sqrt(dim)`.
+    #[inline(always)]
+    fn d_scores(&self, block: &Block, probabilities: &Tensor, out: &[f32], d_out: &[f32]) -> Tensor {
+        let scale = 1.0 / (self.dim() as f32).sqrt();
+        let mut d_scores = self.device.stale(block.rows, block.num_keys);
+        let d_o = self.cols_of(d_out, block.first, block.rows);
+        matmul_small(d_scores.host_mut(), block.num_keys, d_o, self.values_of(block).t(), 1.0, false);
+        for (i, row) in d_scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
+            let at = (block.first + i) * self.hidden + self.first_col;
+            let delta = dot(&out[at..at + self.dim()], &d_out[at..at + self.dim()]);
+            for (ds, p) in row.iter_mut().zip(probabilities.row(i)) {
+                *ds = p * (*ds - delta) * scale;
+            }
+        }
+        d_scores
+    }
+}
+
+/// Some queries of a sequence and the keys that any of them sees.
+struct Block {
+    first: usize,
+    rows: usize,
+    first_key: usize,
+    num_keys: usize,
+    reach: usize,
+}
+
+impl Block {
+    /// The keys that the block's query `i` sees, counted from the block's first key.
+    fn keys_seen(&self, i: usize) -> std::ops::Range<usize> {
+        let query = self.first + i;
+        let start = query.saturating_sub(self.reach).max(self.first_key) - self.first_key;
+        let end = query.saturating_add(self.reach).saturating_add(1).saturating_sub(self.first_key).min(self.num_keys);
+        start..end
+    }
+}
+
+#[inline(always)]
+fn softmax(row: &mut [f32]) {
+    let top = max(row);
+    for value in row.iter_mut() {
+        *value = exp(*value - top);
+    }
+    let factor = 1.0 / sum(row.len(), |i| row[i]);
+    for value in row.iter_mut() {
+        *value *= factor;
+    }
+}

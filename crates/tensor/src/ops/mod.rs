@@ -1,0 +1,122 @@
+//! Coarse operations, one file per family, each with forward and backward.
+
+pub mod activation;
+pub mod attention;
+pub mod dropout;
+pub mod embedding;
+pub mod linear;
+pub mod loss;
+pub mod norm;
+pub mod residual;
+pub mod rows;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::device::Device;
+
+/// Rows or elements per job: large enough to hide scheduling, small enough to balance two cores.
+pub(crate) const ROWS_PER_JOB: usize = 64;
+pub(crate) const ELEMENTS_PER_JOB: usize = 16_384;
+
+/// Where packed sequences begin: `starts[i]..starts[i + 1]` are the rows of sequence `i` (`cu_seqlens`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequences(Arc<[usize]>);
+
+impl Sequences {
+    /// Sequences of the given lengths, one after the other.
+    pub fn of_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let mut starts = vec![0];
+        for length in lengths {
+            starts.push(starts[starts.len() - 1] + length);
+        }
+        Self(starts.into())
+    }
+
+    /// How many sequences there are.
+    pub fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All rows of all sequences.
+    pub fn num_rows(&self) -> usize {
+        self.0[self.0.len() - 1]
+    }
+
+    /// The rows of sequence `idx`.
+    pub fn rows(&self, idx: usize) -> Range<usize> {
+        self.0[idx]..self.0[idx + 1]
+    }
+
+    /// The rows of every sequence in order.
+    pub fn iter(&self) -> impl Iterator<Item = Range<usize>> {
+        self.0.windows(2).map(|pair| pair[0]..pair[1])
+    }
+}
+
+/// Calls `job(first row, rows)` on blocks of whole rows of `data`, on all threads, with vector instructions.
+pub(crate) fn for_rows(device: &Device, data: &mut [f32], cols: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+    let arch = pulp::Arch::new();
+    device.threads().install(|| {
+        data.par_chunks_mut((ROWS_PER_JOB * cols).max(1)).enumerate().for_each(|(block, rows)| {
+            arch.dispatch(|| job(block * ROWS_PER_JOB, rows));
+        });
+    });
+}
+
+/// Calls `job(first element, elements)` on blocks of `data`, on all threads, with vector instructions.
+pub(crate) fn for_elements(device: &Device, data: &mut [f32], job: impl Fn(usize, &mut [f32]) + Sync) {
+    let arch = pulp::Arch::new();
+    device.threads().install(|| {
+        data.par_chunks_mut(ELEMENTS_PER_JOB).enumerate().for_each(|(block, elements)| {
+            arch.dispatch(|| job(block * ELEMENTS_PER_JOB, elements));
+        });
+    });
+}
+
+/// `sum += term`, element by element.
+pub(crate) fn add_assign(device: &Device, sum: &mut [f32], term: &[f32]) {
+    for_elements(device, sum, |start, sum| {
+        let term = &term[start..][..sum.len()];
+        for (sum, term) in sum.iter_mut().zip(term) {
+            *sum += term;
+        }
+    });
+}
+
+/// Adds the column sums of the row-major `rows` to `sums`, rows in order inside fixed blocks of columns.
+pub(crate) fn add_column_sums(device: &Device, sums: &mut [f32], rows: &[f32]) {
+    const COLS_PER_JOB: usize = 64;
+    let cols = sums.len();
+    let arch = pulp::Arch::new();
+    device.threads().install(|| {
+        sums.par_chunks_mut(COLS_PER_JOB).enumerate().for_each(|(block, sums)| {
+            arch.dispatch(|| {
+                for row in rows.chunks_exact(cols) {
+                    let row = &row[block * COLS_PER_JOB..][..sums.len()];
+                    for (sum, value) in sums.iter_mut().zip(row) {
+                        *sum += value;
+                    }
+                }
+            });
+        });
+    });
+}
+
+/// Adds `bias` to each row of `rows`.
+pub(crate) fn add_bias(device: &Device, rows: &mut [f32], bias: &[f32]) {
+    for_rows(device, rows, bias.len(), |_, block| {
+        for row in block.chunks_exact_mut(bias.len()) {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+    });
+}

@@ -1,0 +1,32 @@
+//! The sum of two values.
+
+use crate::ops::for_elements;
+use crate::tape::{Backprop, Op, Tape, Var};
+use crate::tensor::Tensor;
+
+struct Add(Var, Var);
+
+impl Tape<'_> {
+    /// `a + b`, element by element.
+    pub fn add(&mut self, a: Var, b: Var) -> Var {
+        let device = self.device();
+        let (a_value, b_value) = (self.value(a), self.value(b));
+        assert_eq!((a_value.rows(), a_value.cols()), (b_value.rows(), b_value.cols()), "terms have one shape");
+        let mut y = device.stale(a_value.rows(), a_value.cols());
+        let (left, right) = (a_value.host(), b_value.host());
+        for_elements(device, y.host_mut(), |start, y| {
+            for ((y, left), right) in y.iter_mut().zip(&left[start..]).zip(&right[start..]) {
+                *y = left + right;
+            }
+        });
+        self.push(y, Add(a, b))
+    }
+}
+
+impl Op for Add {
+    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
+        let copy = backprop.device.copy(&grad);
+        backprop.give(self.0, copy);
+        backprop.give(self.1, grad);
+    }
+}

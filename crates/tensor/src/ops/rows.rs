@@ -1,0 +1,87 @@
+//! Choosing, joining and averaging rows.
+
+use crate::ops::{Sequences, for_rows};
+use crate::tape::{Backprop, Op, Tape, Var};
+use crate::tensor::Tensor;
+
+struct GatherRows {
+    x: Var,
+    rows: Vec<usize>,
+}
+
+struct SegmentMean {
+    x: Var,
+    sequences: Sequences,
+}
+
+impl Tape<'_> {
+    /// `x [n, hidden] -> x[rows]`, `per_output` gathered rows side by side: `[rows / per_output, per_output hidden]`.
+    ///
+    /// # Panics
+    /// When a row is not in `x` or `rows` is not a multiple of `per_output`.
+    pub fn gather_rows(&mut self, x: Var, rows: Vec<usize>, per_output: usize) -> Var {
+        assert_eq!(rows.len() % per_output, 0, "gathered rows fill the outputs");
+        let device = self.device();
+        let x_value = self.value(x);
+        let cols = x_value.cols();
+        let mut y = device.stale(rows.len(), cols);
+        for_rows(device, y.host_mut(), cols, |first, out| {
+            for (out, &row) in out.chunks_exact_mut(cols).zip(&rows[first..]) {
+                out.copy_from_slice(x_value.row(row));
+            }
+        });
+        let y = y.reshaped(rows.len() / per_output, per_output * cols);
+        self.push(y, GatherRows { x, rows })
+    }
+
+    /// The mean of the rows of each sequence: `x [n, hidden] -> [num_sequences, hidden]`.
+    pub fn segment_mean(&mut self, x: Var, sequences: &Sequences) -> Var {
+        let device = self.device();
+        let x_value = self.value(x);
+        assert_eq!(x_value.rows(), sequences.num_rows(), "sequences cover the rows");
+        let cols = x_value.cols();
+        let mut y = device.zeros(sequences.len(), cols);
+        for_rows(device, y.host_mut(), cols, |first, out| {
+            for (i, out) in out.chunks_exact_mut(cols).enumerate() {
+                let rows = sequences.rows(first + i);
+                let scale = 1.0 / rows.len() as f32;
+                for row in rows {
+                    for (out, x) in out.iter_mut().zip(x_value.row(row)) {
+                        *out += x * scale;
+                    }
+                }
+            }
+        });
+        self.push(y, SegmentMean { x, sequences: sequences.clone() })
+    }
+}
+
+impl Op for GatherRows {
+    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
+        let x = backprop.value(self.x);
+        let mut dx = backprop.device.zeros(x.rows(), x.cols());
+        let cols = x.cols();
+        for (&row, grad) in self.rows.iter().zip(grad.host().chunks_exact(cols)) {
+            for (sum, term) in dx.host_mut()[row * cols..][..cols].iter_mut().zip(grad) {
+                *sum += term;
+            }
+        }
+        backprop.give(self.x, dx);
+    }
+}
+
+impl Op for SegmentMean {
+    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
+        let x = backprop.value(self.x);
+        let mut dx = backprop.device.stale(x.rows(), x.cols());
+        for (idx, rows) in self.sequences.iter().enumerate() {
+            let scale = 1.0 / rows.len() as f32;
+            for out in dx.host_mut()[rows.start * x.cols()..rows.end * x.cols()].chunks_exact_mut(x.cols()) {
+                for (out, grad) in out.iter_mut().zip(grad.row(idx)) {
+                    *out = grad * scale;
+                }
+            }
+        }
+        backprop.give(self.x, dx);
+    }
+}

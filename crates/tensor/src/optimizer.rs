@@ -1,0 +1,167 @@
+//! AdamW (Loshchilov, Hutter 2019) over the flat parameters, with clipping by the global norm.
+
+use rayon::prelude::*;
+
+use crate::device::Device;
+use crate::math::sum;
+use crate::ops::ELEMENTS_PER_JOB;
+use crate::parameters::{Gradients, Parameters};
+
+/// The constants of AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, per unit of learning rate.
+    pub weight_decay: f64,
+    /// The global gradient norm above which gradients are scaled down.
+    pub max_grad_norm: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.01, max_grad_norm: 1.0 }
+    }
+}
+
+/// First and second moments of the gradients, laid out as the weights are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// Running mean of the gradient.
+    pub first: Vec<f32>,
+    /// Running mean of its square.
+    pub second: Vec<f32>,
+    /// Steps taken.
+    pub num_steps: u64,
+}
+
+/// The optimizer and its state.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    moments: Moments,
+    decays: Vec<(usize, bool)>,
+}
+
+impl AdamW {
+    /// An optimizer that has taken no step.
+    pub fn new(config: AdamWConfig, parameters: &Parameters) -> Self {
+        let n = parameters.num_elements();
+        Self::resumed(config, parameters, Moments { first: vec![0.0; n], second: vec![0.0; n], num_steps: 0 })
+    }
+
+    /// An optimizer with the state of an earlier one.
+    ///
+    /// # Panics
+    /// When the state is not that of such parameters.
+    pub fn resumed(config: AdamWConfig, parameters: &Parameters, moments: Moments) -> Self {
+        let n = parameters.num_elements();
+        assert!(moments.first.len() == n && moments.second.len() == n, "moments have the layout of the parameters");
+        let decays = parameters.segments().map(|(range, decay)| (range.end, decay)).collect();
+        Self { config, moments, decays }
+    }
+
+    /// The state.
+    pub fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// Takes one step and clears the gradients: one pass for the norm, one for everything else. Returns the global
+    /// gradient norm before clipping.
+    pub fn step(
+        &mut self,
+        device: &Device,
+        parameters: &mut Parameters,
+        gradients: &mut Gradients,
+        learning_rate: f64,
+    ) -> f64 {
+        let norm = global_norm(device, gradients);
+        self.moments.num_steps += 1;
+        let update = Update::new(&self.config, self.moments.num_steps, learning_rate, norm);
+        let decays = &self.decays;
+        let arch = pulp::Arch::new();
+        device.threads().install(|| {
+            let weights = parameters.flat_mut().par_chunks_mut(ELEMENTS_PER_JOB);
+            let gradients = gradients.0.par_chunks_mut(ELEMENTS_PER_JOB);
+            let first = self.moments.first.par_chunks_mut(ELEMENTS_PER_JOB);
+            let second = self.moments.second.par_chunks_mut(ELEMENTS_PER_JOB);
+            weights.zip(gradients).zip(first.zip(second)).enumerate().for_each(|(job, ((w, g), (m, v)))| {
+                let start = job * ELEMENTS_PER_JOB;
+                for (range, decay) in pieces(decays, start, w.len()) {
+                    let (w, g) = (&mut w[range.clone()], &mut g[range.clone()]);
+                    let (m, v) = (&mut m[range.clone()], &mut v[range]);
+                    arch.dispatch(|| update.apply(&mut *w, &mut *g, &mut *m, &mut *v, decay));
+                }
+            });
+        });
+        norm
+    }
+}
+
+/// The parts of `start..start + len` under one decay rule each, counted from `start`.
+fn pieces(
+    decays: &[(usize, bool)],
+    start: usize,
+    len: usize,
+) -> impl Iterator<Item = (std::ops::Range<usize>, bool)> + '_ {
+    let mut at = start;
+    let first = decays.partition_point(|&(end, _)| end <= start);
+    decays[first..].iter().map_while(move |&(end, decay)| {
+        let range = at - start..end.min(start + len) - start;
+        at = end.min(start + len);
+        (!range.is_empty()).then_some((range, decay))
+    })
+}
+
+fn global_norm(device: &Device, gradients: &Gradients) -> f64 {
+    let arch = pulp::Arch::new();
+    let partial: Vec<f64> = device.threads().install(|| {
+        let blocks = gradients.0.par_chunks(ELEMENTS_PER_JOB);
+        blocks.map(|block| arch.dispatch(|| f64::from(sum(block.len(), |i| block[i] * block[i])))).collect()
+    });
+    partial.iter().sum::<f64>().sqrt()
+}
+
+/// The numbers of one step.
+struct Update {
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    decay: f32,
+    clip: f32,
+    rate: f32,
+    second_scale: f32,
+}
+
+impl Update {
+    fn new(config: &AdamWConfig, num_steps: u64, learning_rate: f64, norm: f64) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powf(num_steps as f64);
+        Self {
+            beta1: config.beta1 as f32,
+            beta2: config.beta2 as f32,
+            eps: config.eps as f32,
+            decay: (1.0 - learning_rate * config.weight_decay) as f32,
+            clip: (config.max_grad_norm / (norm + 1e-6)).min(1.0) as f32,
+            rate: (learning_rate / correction(config.beta1)) as f32,
+            second_scale: (1.0 / correction(config.beta2).sqrt()) as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn apply(&self, weights: &mut [f32], gradients: &mut [f32], first: &mut [f32], second: &mut [f32], decay: bool) {
+        let n = weights.len();
+        let (gradients, first, second) = (&mut gradients[..n], &mut first[..n], &mut second[..n]);
+        let decay = if decay { self.decay } else { 1.0 };
+        for i in 0..n {
+            let g = gradients[i] * self.clip;
+            gradients[i] = 0.0;
+            first[i] = self.beta1 * first[i] + (1.0 - self.beta1) * g;
+            second[i] = self.beta2 * second[i] + (1.0 - self.beta2) * g * g;
+            weights[i] = weights[i] * decay - self.rate * first[i] / (second[i].sqrt() * self.second_scale + self.eps);
+        }
+    }
+}
