@@ -1,5 +1,6 @@
 //! The nouns that three or more rooms share. No I/O, no clock, no threads.
 
+mod count;
 mod digest;
 mod document;
 mod example;
@@ -7,6 +8,7 @@ mod hint;
 mod range;
 mod seed;
 
+pub use count::Count;
 pub use digest::{Digest, DigestParseError, Digester};
 pub use document::{Document, DocumentId};
 pub use example::{Example, Input, LabelSet, Target};

@@ -1,0 +1,317 @@
+//! ModernBERT (Warner et al. 2024): pre-norm layers without biases, rotary positions, gated GELU, alternating global
+//! and local attention, a decoder tied to the embeddings.
+
+use arable_core::{Probability, Seed, Stream};
+use arable_tensor::ops::loss::VocabularyLoss;
+use arable_tensor::{AttentionShape, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var};
+
+use crate::config::{Architecture, Pooling};
+
+/// Packed sequences of token ids, each beginning with `[CLS]` and ending with `[SEP]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids, sequence after sequence: `[num_tokens]`.
+    pub ids: Vec<u32>,
+    /// Where each sequence begins.
+    pub sequences: Sequences,
+}
+
+impl Batch {
+    /// Packs sequences.
+    pub fn pack<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
+        let (mut ids, mut lengths) = (Vec::new(), Vec::new());
+        for sequence in sequences {
+            ids.extend_from_slice(sequence);
+            lengths.push(sequence.len());
+        }
+        Self { ids, sequences: Sequences::of_lengths(lengths) }
+    }
+}
+
+/// What the encoder's output is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// Predict masked tokens.
+    MaskedLm,
+    /// One vector of logits for each sequence.
+    Sequence {
+        /// Classes.
+        num_labels: usize,
+        /// How the sequence becomes one vector.
+        pooling: Pooling,
+    },
+    /// One vector of logits for each chosen token.
+    Token {
+        /// Classes.
+        num_labels: usize,
+    },
+    /// One vector of logits for each sequence, from the tokens at its markers side by side (Baldini Soares et al.
+    /// 2019, "entity start").
+    Marked {
+        /// Classes.
+        num_labels: usize,
+        /// Markers in each sequence.
+        num_markers: usize,
+    },
+}
+
+/// Dropout at the places where ModernBERT has it: embeddings, attention output, feed-forward, classifier.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Probability of zeroing an element.
+    pub p: Probability,
+    /// Where the masks come from; each place adds its own index.
+    pub stream: Stream,
+    /// The optimizer step.
+    pub step: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    attn_norm: Option<ParameterId>,
+    qkv: ParameterId,
+    attn_out: ParameterId,
+    mlp_norm: ParameterId,
+    mlp_in: ParameterId,
+    mlp_out: ParameterId,
+    attention: AttentionShape,
+}
+
+#[derive(Clone, Debug)]
+enum Output {
+    Decoder { bias: ParameterId },
+    Classifier { weight: ParameterId, bias: ParameterId },
+}
+
+/// An encoder with a head and its weights.
+#[derive(Clone, Debug)]
+pub struct Model {
+    architecture: Architecture,
+    head: Head,
+    parameters: Parameters,
+    embeddings: ParameterId,
+    embeddings_norm: ParameterId,
+    layers: Vec<Layer>,
+    final_norm: ParameterId,
+    head_dense: ParameterId,
+    head_norm: ParameterId,
+    output: Output,
+}
+
+/// Adds parameters with initial weights drawn as ModernBERT draws them: normal, cut off at two deviations.
+struct Builder {
+    parameters: Parameters,
+    stream: Stream,
+}
+
+impl Builder {
+    fn matrix(&mut self, name: String, rows: usize, cols: usize, deviation: f64) -> ParameterId {
+        let mut draws = self.stream.at(0, self.parameters.iter().count() as u64);
+        let mut draw = || loop {
+            let z = draws.normal();
+            if z.abs() <= 2.0 {
+                return (z * deviation) as f32;
+            }
+        };
+        let values: Vec<f32> = (0..rows * cols).map(|_| draw()).collect();
+        self.parameters.add(ParameterSpec::matrix(name, rows, cols), &values)
+    }
+
+    fn vector(&mut self, name: String, len: usize, value: f32) -> ParameterId {
+        self.parameters.add(ParameterSpec::vector(name, len), &vec![value; len])
+    }
+
+    fn layer(&mut self, architecture: &Architecture, idx: usize, rotary: &[Rotary; 2]) -> Layer {
+        let Architecture { hidden_size, intermediate_size, initializer_range, .. } = *architecture;
+        let out_deviation = initializer_range / (2.0 * architecture.num_hidden_layers as f64).sqrt();
+        let name = |part: &str| format!("model.layers.{idx}.{part}.weight");
+        let is_global = architecture.is_global(idx);
+        Layer {
+            attn_norm: (idx > 0).then(|| self.vector(name("attn_norm"), hidden_size, 1.0)),
+            qkv: self.matrix(name("attn.Wqkv"), 3 * hidden_size, hidden_size, initializer_range),
+            attn_out: self.matrix(name("attn.Wo"), hidden_size, hidden_size, out_deviation),
+            mlp_norm: self.vector(name("mlp_norm"), hidden_size, 1.0),
+            mlp_in: self.matrix(name("mlp.Wi"), 2 * intermediate_size, hidden_size, initializer_range),
+            mlp_out: self.matrix(name("mlp.Wo"), hidden_size, intermediate_size, out_deviation),
+            attention: AttentionShape {
+                num_heads: architecture.num_attention_heads,
+                half_window: (!is_global).then_some(architecture.local_attention / 2),
+                rotary: rotary[usize::from(is_global)].clone(),
+            },
+        }
+    }
+}
+
+impl Head {
+    fn num_labels(self) -> Option<usize> {
+        match self {
+            Self::MaskedLm => None,
+            Self::Sequence { num_labels, .. } | Self::Token { num_labels } | Self::Marked { num_labels, .. } => {
+                Some(num_labels)
+            }
+        }
+    }
+
+    fn num_inputs(self) -> usize {
+        if let Self::Marked { num_markers, .. } = self { num_markers } else { 1 }
+    }
+}
+
+impl Model {
+    /// A model with random weights.
+    pub fn new(architecture: Architecture, head: Head, seed: Seed) -> Self {
+        let a = &architecture;
+        let head_dim = a.hidden_size / a.num_attention_heads;
+        let rotary = [a.local_rope_theta, a.global_rope_theta]
+            .map(|theta| Rotary::new(head_dim, a.max_position_embeddings, theta));
+        let mut builder = Builder { parameters: Parameters::default(), stream: seed.stream("initial weights") };
+        let (hidden, deviation) = (a.hidden_size, a.initializer_range);
+        let embeddings =
+            builder.matrix("model.embeddings.tok_embeddings.weight".into(), a.vocab_size, hidden, deviation);
+        let embeddings_norm = builder.vector("model.embeddings.norm.weight".into(), hidden, 1.0);
+        let layers = (0..a.num_hidden_layers).map(|idx| builder.layer(a, idx, &rotary)).collect();
+        let final_norm = builder.vector("model.final_norm.weight".into(), hidden, 1.0);
+        let out_deviation = deviation / (2.0 * a.num_hidden_layers as f64).sqrt();
+        let head_dense =
+            builder.matrix("head.dense.weight".into(), hidden, head.num_inputs() * hidden, out_deviation);
+        let head_norm = builder.vector("head.norm.weight".into(), hidden, 1.0);
+        let output = match head.num_labels() {
+            None => Output::Decoder { bias: builder.vector("decoder.bias".into(), a.vocab_size, 0.0) },
+            Some(num_labels) => Output::Classifier {
+                weight: builder.matrix("classifier.weight".into(), num_labels, hidden, (hidden as f64).powf(-0.5)),
+                bias: builder.vector("classifier.bias".into(), num_labels, 0.0),
+            },
+        };
+        let parameters = builder.parameters;
+        Self {
+            architecture,
+            head,
+            parameters,
+            embeddings,
+            embeddings_norm,
+            layers,
+            final_norm,
+            head_dense,
+            head_norm,
+            output,
+        }
+    }
+
+    /// The same encoder under another head. Weights of equal name and shape are kept, the others are drawn.
+    pub fn with_head(&self, head: Head, seed: Seed) -> Self {
+        let mut model = Self::new(self.architecture.clone(), head, seed);
+        for (_, spec, value) in self.parameters.iter() {
+            let target = model.parameters.find(&spec.name).filter(|&id| model.parameters.spec(id).shape == spec.shape);
+            if let Some(id) = target {
+                model.parameters.value_mut(id).copy_from_slice(value);
+            }
+        }
+        model
+    }
+
+    /// The encoder's shape.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// What the output is used for.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The weights, to be changed.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// The encoder's output after the final norm: `[num_tokens, hidden]`.
+    ///
+    /// # Panics
+    /// When an id is not in the vocabulary or a sequence is longer than `max_position_embeddings`.
+    pub fn encode(&self, tape: &mut Tape<'_>, batch: &Batch, dropout: Option<Dropout>) -> Var {
+        let eps = self.architecture.norm_eps as f32;
+        let mut places = 0..;
+        let mut drop = |tape: &mut Tape<'_>, x: Var| drop_at(tape, x, dropout, places.next().unwrap_or(0));
+        let embedded = tape.embedding(batch.ids.clone(), self.embeddings);
+        let mut x = tape.layer_norm(embedded, self.embeddings_norm, eps);
+        x = drop(tape, x);
+        for layer in &self.layers {
+            let normed = layer.attn_norm.map_or(x, |norm| tape.layer_norm(x, norm, eps));
+            let qkv = tape.linear(normed, layer.qkv, None);
+            let attended = tape.attention(qkv, &batch.sequences, &layer.attention);
+            let out = tape.linear(attended, layer.attn_out, None);
+            let out = drop(tape, out);
+            x = tape.add(x, out);
+            let normed = tape.layer_norm(x, layer.mlp_norm, eps);
+            let wide = tape.linear(normed, layer.mlp_in, None);
+            let gated = tape.geglu(wide);
+            let gated = drop(tape, gated);
+            let out = tape.linear(gated, layer.mlp_out, None);
+            x = tape.add(x, out);
+        }
+        tape.layer_norm(x, self.final_norm, eps)
+    }
+
+    /// The mean loss of predicting `targets` at the rows `positions` of `hidden`.
+    ///
+    /// # Panics
+    /// When the model's head is not [`Head::MaskedLm`].
+    pub fn masked_loss(
+        &self,
+        tape: &mut Tape<'_>,
+        hidden: Var,
+        positions: &[usize],
+        targets: &[u32],
+    ) -> (Var, VocabularyLoss) {
+        let Output::Decoder { bias } = self.output else { panic!("a masked loss needs the masked head") };
+        let rows = tape.gather_rows(hidden, positions.to_vec(), 1);
+        let x = self.head_transform(tape, rows);
+        tape.linear_cross_entropy(x, self.embeddings, bias, targets)
+    }
+
+    /// Logits `[n, num_labels]` (or `[n, vocab_size]` of a masked head). `positions` are the rows of `hidden` to
+    /// classify: chosen tokens, markers in the order of the sequences; unused by a sequence head.
+    ///
+    /// # Panics
+    /// When the positions do not fill the head's inputs.
+    pub fn logits(
+        &self,
+        tape: &mut Tape<'_>,
+        hidden: Var,
+        sequences: &Sequences,
+        positions: &[usize],
+        dropout: Option<Dropout>,
+    ) -> Var {
+        let pooled = match self.head {
+            Head::MaskedLm | Head::Token { .. } => tape.gather_rows(hidden, positions.to_vec(), 1),
+            Head::Marked { num_markers, .. } => tape.gather_rows(hidden, positions.to_vec(), num_markers),
+            Head::Sequence { pooling: Pooling::Mean, .. } => tape.segment_mean(hidden, sequences),
+            Head::Sequence { pooling: Pooling::Cls, .. } => {
+                tape.gather_rows(hidden, sequences.iter().map(|rows| rows.start).collect(), 1)
+            }
+        };
+        let x = self.head_transform(tape, pooled);
+        let x = drop_at(tape, x, dropout, u64::MAX);
+        match self.output {
+            Output::Decoder { bias } => tape.linear(x, self.embeddings, Some(bias)),
+            Output::Classifier { weight, bias } => tape.linear(x, weight, Some(bias)),
+        }
+    }
+
+    fn head_transform(&self, tape: &mut Tape<'_>, x: Var) -> Var {
+        let dense = tape.linear(x, self.head_dense, None);
+        let active = tape.gelu(dense);
+        tape.layer_norm(active, self.head_norm, self.architecture.norm_eps as f32)
+    }
+}
+
+/// Dropout number `place` of a forward pass. Each place has a stretch of the stream of its own.
+fn drop_at(tape: &mut Tape<'_>, x: Var, dropout: Option<Dropout>, place: u64) -> Var {
+    let Some(Dropout { p, stream, step }) = dropout else { return x };
+    tape.dropout(x, p, stream, step.wrapping_mul(1024).wrapping_add(place))
+}

@@ -1,0 +1,3 @@
+//! Losses with their batch preparation, one file each.
+
+pub mod mlm;
