@@ -118,20 +118,24 @@ def reference(model, ids, cu_seqlens, labels, gradients):
     return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def eager_distance(model, tensors):
+def eager_distances(model, inputs, gradients, tensors):
     """How far transformers' two attention implementations are apart in f32: the yardstick for tolerances."""
     model.set_attn_implementation("eager")
-    outputs = run_alone(model, tensors["input_ids"], tensors["cu_seqlens"])
+    eager = reference(model, *inputs, gradients)
     model.set_attn_implementation("sdpa")
-    logits = torch.cat([output.logits.flatten(0, -2) for output in outputs])
-    return float(f"{(logits - tensors['logits']).abs().max().item():.1e}")
+    distances = dict.fromkeys(["hidden", "logits", "loss", "grad"], 0.0)
+    for name, tensor in tensors.items():
+        kind = name.split("/")[0]
+        if kind in distances:
+            distances[kind] = max(distances[kind], (eager[name] - tensor).abs().max().item())
+    return {kind: float(f"{distance:.1e}") for kind, distance in distances.items()}
 
 
 def write(folder, model, inputs, gradients, versions):
     tensors = reference(model, *inputs, gradients)
     facts = {
         "versions": versions,
-        "eager_vs_sdpa_logits": eager_distance(model, tensors),
+        "eager_vs_sdpa": eager_distances(model, inputs, gradients, tensors),
         "hidden": "hidden/0 embeddings, hidden/i output of layer i - 1; the last one after final_norm",
         "loss": f"mean cross-entropy over labels other than {IGNORED}",
     }

@@ -3,7 +3,8 @@
     pip install -r scripts/requirements.txt
     python scripts/goldens.py [--out fixtures]
 
-Seeded; a second run writes the same bytes. The versions that computed them are stored beside them.
+Seeded; a second run on the same machine writes the same bytes. On another processor the f32 parts (`modernbert-*/reference.*`,
+`float32_error`) may move by rounding. The versions that computed them are stored beside them.
 """
 
 import argparse
