@@ -5,6 +5,8 @@
 
 mod config;
 mod modernbert;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use config::{Architecture, ModelConfig, Pooling, Size};

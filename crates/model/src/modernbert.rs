@@ -143,7 +143,7 @@ impl Builder {
 }
 
 impl Head {
-    fn num_labels(self) -> Option<usize> {
+    pub(crate) fn num_labels(self) -> Option<usize> {
         match self {
             Self::MaskedLm => None,
             Self::Sequence { num_labels, .. } | Self::Token { num_labels } | Self::Marked { num_labels, .. } => {

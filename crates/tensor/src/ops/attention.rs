@@ -38,6 +38,13 @@ impl Rotary {
         }
     }
 
+    /// Tables that turn nothing.
+    #[cfg(test)]
+    pub(crate) fn still(head_dim: usize, max_length: usize) -> Self {
+        let len = max_length * head_dim / 2;
+        Self { cos: vec![1.0; len].into(), sin: vec![0.0; len].into() }
+    }
+
     /// Rotates `head_dim` elements at `position`; `direction` -1 turns back.
     #[inline(always)]
     fn rotate(&self, from: &[f32], to: &mut [f32], position: usize, direction: f32) {

@@ -9,6 +9,8 @@ pub mod loss;
 pub mod norm;
 pub mod residual;
 pub mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
