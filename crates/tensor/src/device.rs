@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::{self, Init, Isa, MatMut, MatRef};
 use crate::tensor::{Pool, Tensor};
 
 /// The number format of matrix operands. Accumulation and weights are `f32` in either.
@@ -28,6 +29,9 @@ pub enum DeviceError {
         /// What the thread pool said.
         source: rayon::ThreadPoolBuildError,
     },
+    /// The processor has no instructions for products of bfloat16.
+    #[error("multiply in bf16 on a processor without AVX512-BF16 or AMX")]
+    Precision,
 }
 
 /// Where buffers live and who computes, chosen at run time.
@@ -42,26 +46,42 @@ pub enum Device {
 pub struct Cpu {
     threads: Arc<ThreadPool>,
     buffers: Arc<Pool>,
-    precision: Precision,
+    isa: Isa,
+}
+
+impl Precision {
+    /// The precision with the faster matrix products on this machine.
+    pub fn fastest() -> Self {
+        if Isa::detect() == Isa::F32 { Self::F32 } else { Self::Bf16 }
+    }
+
+    fn isa(self) -> Result<Isa, DeviceError> {
+        match self {
+            Self::F32 => Ok(Isa::F32),
+            Self::Bf16 if Isa::AmxBf16.is_available() => Ok(Isa::AmxBf16),
+            Self::Bf16 if Isa::Avx512Bf16.is_available() => Ok(Isa::Avx512Bf16),
+            Self::Bf16 => Err(DeviceError::Precision),
+        }
+    }
 }
 
 impl Device {
     /// The processor with `num_threads` threads.
     ///
     /// # Errors
-    /// When the threads cannot be started.
+    /// When the threads cannot be started or the processor lacks the precision.
     pub fn cpu(num_threads: usize, precision: Precision) -> Result<Self, DeviceError> {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(num_threads)
             .build()
             .map_err(|source| DeviceError::Threads { num_threads, source })?;
-        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), precision }))
+        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), isa: precision.isa()? }))
     }
 
     /// The precision of matrix work.
     pub fn precision(&self) -> Precision {
         let Self::Cpu(cpu) = self;
-        cpu.precision
+        if cpu.isa == Isa::F32 { Precision::F32 } else { Precision::Bf16 }
     }
 
     /// How many threads compute.
@@ -77,6 +97,12 @@ impl Device {
         let mut tensor = self.stale(rows, cols);
         tensor.host_mut().copy_from_slice(data);
         tensor
+    }
+
+    /// `c = a b` with what `init` says added, `c` dense row-major `[a.rows, b.cols]`, on all threads.
+    pub(crate) fn matmul(&self, c: &mut [f32], init: Init<'_>, a: MatRef<'_>, b: MatRef<'_>) {
+        let Self::Cpu(cpu) = self;
+        kernels::matmul(cpu.isa, MatMut::new(c, a.rows(), b.cols()), init, a, b, &cpu.threads);
     }
 
     pub(crate) fn threads(&self) -> &ThreadPool {

@@ -5,8 +5,8 @@
 //! fixed order, so results are bitwise equal for any number of threads.
 
 mod device;
+pub mod kernels;
 mod math;
-mod matmul;
 pub mod ops;
 mod optimizer;
 mod parameters;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::device::Device;
 use crate::math::{dot, exp, max, sum};
-use crate::matmul::{Mat, matmul_small};
+use crate::kernels::{MatMut, MatRef, product_here};
 use crate::ops::Sequences;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
@@ -143,7 +143,7 @@ struct Head<'a> {
     shape: &'a AttentionShape,
     queries: Tensor,
     keys: Tensor,
-    values: Mat<'a>,
+    qkv: &'a [f32],
     first_col: usize,
     hidden: usize,
 }
@@ -160,14 +160,7 @@ impl<'a> Head<'a> {
             }
             out
         };
-        let values = Mat {
-            data: &qkv[(2 * hidden + first_col).min(qkv.len())..],
-            rows: length,
-            cols: dim,
-            row_stride: 3 * hidden,
-            col_stride: 1,
-        };
-        Self { device, shape, queries: rotated(0), keys: rotated(hidden), values, first_col, hidden }
+        Self { device, shape, queries: rotated(0), keys: rotated(hidden), qkv, first_col, hidden }
     }
 
     fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
@@ -184,19 +177,18 @@ impl<'a> Head<'a> {
         self.queries.cols()
     }
 
-    fn block_of<'t>(&self, of: &'t Tensor, first: usize, rows: usize) -> Mat<'t> {
-        Mat::new(&of.host()[first * self.dim()..][..rows * self.dim()], rows, self.dim())
+    fn block_of<'t>(&self, of: &'t Tensor, first: usize, rows: usize) -> MatRef<'t> {
+        MatRef::new(&of.host()[first * self.dim()..][..rows * self.dim()], rows, self.dim())
     }
 
-    fn values_of(&self, block: &Block) -> Mat<'a> {
-        let data = &self.values.data[block.first_key * self.values.row_stride..];
-        Mat { data, rows: block.num_keys, ..self.values }
+    fn values_of(&self, block: &Block) -> MatRef<'a> {
+        let first = block.first_key * 3 * self.hidden + 2 * self.hidden + self.first_col;
+        MatRef::strided(&self.qkv[first..], block.num_keys, self.dim(), 3 * self.hidden)
     }
 
     /// Columns of this head in rows of width `hidden`, beginning with row `first`.
-    fn cols_of<'t>(&self, of: &'t [f32], first: usize, rows: usize) -> Mat<'t> {
-        let data = &of[first * self.hidden + self.first_col..];
-        Mat { data, rows, cols: self.dim(), row_stride: self.hidden, col_stride: 1 }
+    fn cols_of<'t>(&self, of: &'t [f32], first: usize, rows: usize) -> MatRef<'t> {
+        MatRef::strided(&of[first * self.hidden + self.first_col..], rows, self.dim(), self.hidden)
     }
 
     /// Attention probabilities of a block, zero outside the window.
@@ -206,7 +198,7 @@ impl<'a> Head<'a> {
         let scale = 1.0 / (self.dim() as f32).sqrt();
         let queries = self.block_of(&self.queries, block.first, block.rows);
         let keys = self.block_of(&self.keys, block.first_key, block.num_keys);
-        matmul_small(scores.host_mut(), block.num_keys, queries, keys.t(), scale, false);
+        product_here(block.square(&mut scores), scale, false, queries, keys.t());
         for (i, row) in scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             let seen = block.keys_seen(i);
             row[..seen.start].fill(0.0);
@@ -220,9 +212,10 @@ impl<'a> Head<'a> {
     fn forward(&self, output: &mut [f32]) {
         for block in self.blocks() {
             let probabilities = self.probabilities(&block);
-            let p = Mat::new(probabilities.host(), block.rows, block.num_keys);
+            let p = MatRef::new(probabilities.host(), block.rows, block.num_keys);
             let c = &mut output[block.first * self.hidden + self.first_col..];
-            matmul_small(c, self.hidden, p, self.values_of(&block), 1.0, false);
+            let c = MatMut::strided(c, block.rows, self.dim(), self.hidden);
+            product_here(c, 1.0, false, p, self.values_of(&block));
         }
     }
 
@@ -234,16 +227,15 @@ impl<'a> Head<'a> {
         let mut d_values = self.device.zeros(length, dim);
         for block in self.blocks() {
             let probabilities = self.probabilities(&block);
-            let p = Mat::new(probabilities.host(), block.rows, block.num_keys);
+            let p = MatRef::new(probabilities.host(), block.rows, block.num_keys);
             let d_o = self.cols_of(d_out, block.first, block.rows);
-            let keys_at = block.first_key * dim;
-            matmul_small(&mut d_values.host_mut()[keys_at..], dim, p.t(), d_o, 1.0, true);
+            product_here(part(&mut d_values, block.first_key, block.num_keys), 1.0, true, p.t(), d_o);
             let d_scores = self.d_scores(&block, &probabilities, out, d_out);
-            let ds = Mat::new(d_scores.host(), block.rows, block.num_keys);
+            let ds = MatRef::new(d_scores.host(), block.rows, block.num_keys);
             let keys = self.block_of(&self.keys, block.first_key, block.num_keys);
             let queries = self.block_of(&self.queries, block.first, block.rows);
-            matmul_small(&mut d_queries.host_mut()[block.first * dim..], dim, ds, keys, 1.0, false);
-            matmul_small(&mut d_keys.host_mut()[keys_at..], dim, ds.t(), queries, 1.0, true);
+            product_here(part(&mut d_queries, block.first, block.rows), 1.0, false, ds, keys);
+            product_here(part(&mut d_keys, block.first_key, block.num_keys), 1.0, true, ds.t(), queries);
         }
         for (position, row) in d_qkv.chunks_exact_mut(3 * hidden).enumerate() {
             let col = self.first_col;
@@ -259,7 +251,7 @@ impl<'a> Head<'a> {
         let scale = 1.0 / (self.dim() as f32).sqrt();
         let mut d_scores = self.device.stale(block.rows, block.num_keys);
         let d_o = self.cols_of(d_out, block.first, block.rows);
-        matmul_small(d_scores.host_mut(), block.num_keys, d_o, self.values_of(block).t(), 1.0, false);
+        product_here(block.square(&mut d_scores), 1.0, false, d_o, self.values_of(block).t());
         for (i, row) in d_scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             let at = (block.first + i) * self.hidden + self.first_col;
             let delta = dot(&out[at..at + self.dim()], &d_out[at..at + self.dim()]);
@@ -281,6 +273,10 @@ struct Block {
 }
 
 impl Block {
+    fn square<'t>(&self, scores: &'t mut Tensor) -> MatMut<'t> {
+        MatMut::new(scores.host_mut(), self.rows, self.num_keys)
+    }
+
     /// The keys that the block's query `i` sees, counted from the block's first key.
     fn keys_seen(&self, i: usize) -> std::ops::Range<usize> {
         let query = self.first + i;
@@ -288,6 +284,12 @@ impl Block {
         let end = query.saturating_add(self.reach).saturating_add(1).saturating_sub(self.first_key).min(self.num_keys);
         start..end
     }
+}
+
+/// Some rows of a matrix, to be written.
+fn part(of: &mut Tensor, first: usize, rows: usize) -> MatMut<'_> {
+    let cols = of.cols();
+    MatMut::new(&mut of.host_mut()[first * cols..][..rows * cols], rows, cols)
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! `y = x W^T + b`.
 
-use crate::matmul::{Mat, matmul};
-use crate::ops::{add_bias, add_column_sums};
+use crate::kernels::{Init, MatRef};
+use crate::ops::add_column_sums;
 use crate::parameters::ParameterId;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
@@ -21,11 +21,10 @@ impl Tape<'_> {
         let x_value = self.value(x);
         assert_eq!(x_value.cols(), inputs, "inputs of {}", parameters.spec(weight).name);
         let mut y = device.stale(x_value.rows(), outputs);
-        let x_mat = Mat::new(x_value.host(), x_value.rows(), inputs);
-        matmul(device, y.host_mut(), x_mat, Mat::new(parameters.value(weight), outputs, inputs).t(), false);
-        if let Some(bias) = bias {
-            add_bias(device, y.host_mut(), parameters.value(bias));
-        }
+        let x_mat = MatRef::new(x_value.host(), x_value.rows(), inputs);
+        let w = MatRef::new(parameters.value(weight), outputs, inputs);
+        let init = bias.map_or(Init::Zero, |bias| Init::Bias(parameters.value(bias)));
+        device.matmul(y.host_mut(), init, x_mat, w.t());
         self.push(y, Linear { x, weight, bias })
     }
 }
@@ -35,14 +34,14 @@ impl Op for Linear {
         let (device, parameters) = (backprop.device, backprop.parameters);
         let x = backprop.value(self.x);
         let (rows, inputs, outputs) = (x.rows(), x.cols(), grad.cols());
-        let dy = Mat::new(grad.host(), rows, outputs);
-        let x_mat = Mat::new(x.host(), rows, inputs);
-        matmul(device, backprop.gradient(self.weight), dy.t(), x_mat, true);
+        let dy = MatRef::new(grad.host(), rows, outputs);
+        let x_mat = MatRef::new(x.host(), rows, inputs);
+        device.matmul(backprop.gradient(self.weight), Init::Add, dy.t(), x_mat);
         if let Some(bias) = self.bias {
             add_column_sums(device, backprop.gradient(bias), grad.host());
         }
         let mut dx = device.stale(rows, inputs);
-        matmul(device, dx.host_mut(), dy, Mat::new(parameters.value(self.weight), outputs, inputs), false);
+        device.matmul(dx.host_mut(), Init::Zero, dy, MatRef::new(parameters.value(self.weight), outputs, inputs));
         backprop.give(self.x, dx);
     }
 }

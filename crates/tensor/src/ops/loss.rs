@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use crate::device::Device;
 use crate::math::{exp, max, sum};
-use crate::matmul::{Mat, matmul};
-use crate::ops::{add_bias, add_column_sums, for_elements};
+use crate::kernels::{Init, MatRef};
+use crate::ops::{add_column_sums, for_elements};
 use crate::parameters::ParameterId;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
@@ -115,7 +115,7 @@ impl Tape<'_> {
     ) -> (Var, VocabularyLoss) {
         let (device, parameters, record) = (self.device(), self.parameters(), self.is_recording());
         let (vocab, hidden) = (parameters.spec(weight).shape[0], parameters.spec(weight).shape[1]);
-        let w = Mat::new(parameters.value(weight), vocab, hidden);
+        let w = MatRef::new(parameters.value(weight), vocab, hidden);
         let x_value = self.value(x);
         assert_eq!(x_value.rows(), targets.len(), "a target for each row");
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
@@ -124,19 +124,18 @@ impl Tape<'_> {
         let mut found = VocabularyLoss::default();
         for (chunk, targets_in) in targets.chunks(CHUNK_ROWS).enumerate() {
             let (first, rows) = (chunk * CHUNK_ROWS, targets_in.len());
-            let x_mat = Mat::new(&x_value.host()[first * hidden..][..rows * hidden], rows, hidden);
+            let x_mat = MatRef::new(&x_value.host()[first * hidden..][..rows * hidden], rows, hidden);
             let mut logits = device.stale(rows, vocab);
-            matmul(device, logits.host_mut(), x_mat, w.t(), false);
-            add_bias(device, logits.host_mut(), parameters.value(bias));
+            device.matmul(logits.host_mut(), Init::Bias(parameters.value(bias)), x_mat, w.t());
             let scale = 1.0 / targets.len() as f32;
             for (loss, right) in softmax_backward(device, logits.host_mut(), vocab, targets_in, scale) {
                 found.sum += f64::from(loss);
                 found.num_right += usize::from(right);
             }
             if record {
-                let dy = Mat::new(logits.host(), rows, vocab);
-                matmul(device, &mut dx.host_mut()[first * hidden..][..rows * hidden], dy, w, false);
-                matmul(device, d_weight.host_mut(), dy.t(), x_mat, true);
+                let dy = MatRef::new(logits.host(), rows, vocab);
+                device.matmul(&mut dx.host_mut()[first * hidden..][..rows * hidden], Init::Zero, dy, w);
+                device.matmul(d_weight.host_mut(), Init::Add, dy.t(), x_mat);
                 add_column_sums(device, d_bias.host_mut(), logits.host());
             }
         }

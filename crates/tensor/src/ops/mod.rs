@@ -111,14 +111,3 @@ pub(crate) fn add_column_sums(device: &Device, sums: &mut [f32], rows: &[f32]) {
         });
     });
 }
-
-/// Adds `bias` to each row of `rows`.
-pub(crate) fn add_bias(device: &Device, rows: &mut [f32], bias: &[f32]) {
-    for_rows(device, rows, bias.len(), |_, block| {
-        for row in block.chunks_exact_mut(bias.len()) {
-            for (y, b) in row.iter_mut().zip(bias) {
-                *y += b;
-            }
-        }
-    });
-}

@@ -1,0 +1,252 @@
+//! Products of packed bf16 operands: one job packs its rows of A and walks over 32 x 32 microtiles.
+
+use std::ops::Range;
+
+use rayon::ThreadPool;
+
+use super::isa::Isa;
+use super::matmul::{Grid, Init, Output, each_job};
+use super::matrix::{Layout, MatMut, MatRef};
+pub(super) use super::pack::packed_lines;
+use super::pack::{BLOCK_LINES, DEPTH, PANEL, Side, pack};
+use super::scratch::{self, Line};
+use super::{tile_amx, tile_avx512};
+
+/// Steps of `k` between two visits to C: a panel of A and a panel of B of this depth stay in the first-level cache.
+const CHUNK: usize = 512;
+
+/// Elements that a packing job reads, about.
+const PACK_JOB: usize = 1 << 16;
+
+/// Where packed lines go, shared by packing jobs that each write their own blocks.
+#[derive(Clone, Copy)]
+struct Target(*mut Line);
+
+// SAFETY: jobs write disjoint blocks, which every unsafe use of the pointer has to show.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    fn block(self, idx: usize) -> *mut Line {
+        self.0.wrapping_add(idx * BLOCK_LINES)
+    }
+}
+
+/// Packs the whole of `b` (`k x n`).
+pub(super) fn pack_right(b: MatRef, out: &mut [Line], pool: &ThreadPool) {
+    pack_all(Side::Right, b.t(), out, pool);
+}
+
+/// Packs the whole of `source` (rows by steps of `k`), one job for some panels or, where rows are adjacent in memory,
+/// for some blocks of steps, so that every job reads memory in order.
+fn pack_all(side: Side, source: MatRef, out: &mut [Line], pool: &ThreadPool) {
+    let (rows, steps) = (source.rows, source.cols);
+    assert!(out.len() >= packed_lines(rows, steps));
+    let out = Target(out.as_mut_ptr());
+    let num_blocks = steps.div_ceil(DEPTH);
+    let (split, other) = if source.layout == Layout::Normal { (rows, steps) } else { (steps, rows) };
+    let width = (PACK_JOB / other.max(1)).next_multiple_of(PANEL);
+    each_job(pool, split.div_ceil(width), |idx| {
+        let part = idx * width..split.min((idx + 1) * width);
+        let (rows, steps) = if source.layout == Layout::Normal { (part, 0..steps) } else { (0..rows, part) };
+        let first = rows.start / PANEL * num_blocks + steps.start / DEPTH;
+        // SAFETY: callers have checked the instruction set; jobs cover disjoint blocks of `out`, whose length is
+        // asserted above.
+        unsafe { pack(side, source, rows, steps, out.block(first), num_blocks * BLOCK_LINES) };
+    });
+}
+
+/// A packed operand, or some of its panels and steps.
+#[derive(Clone, Copy)]
+struct Panels<'a> {
+    lines: &'a [Line],
+    /// Blocks from one panel to the next.
+    num_blocks: usize,
+    /// The row (of A, or column of B) and the step that come first.
+    corner: (usize, usize),
+}
+
+impl<'a> Panels<'a> {
+    fn whole(lines: &'a [Line], k: usize) -> Self {
+        Self { lines, num_blocks: k.div_ceil(DEPTH), corner: (0, 0) }
+    }
+
+    /// The blocks from `step` on of the panel that starts at `row`.
+    fn at(&self, row: usize, step: usize) -> *const u8 {
+        let block = (row - self.corner.0) / PANEL * self.num_blocks + (step - self.corner.1) / DEPTH;
+        self.lines[block * BLOCK_LINES..].as_ptr().cast()
+    }
+}
+
+/// What the jobs of a product share.
+struct Product<'a> {
+    isa: Isa,
+    c: Output,
+    init: Init<'a>,
+    a: MatRef<'a>,
+    /// The whole of A, where several jobs need the same rows of it.
+    left: Option<Panels<'a>>,
+    right: Panels<'a>,
+}
+
+/// `C = A B` with what `init` says added, for a packed B.
+pub(super) fn product(isa: Isa, mut c: MatMut, init: Init, a: MatRef, right: &[Line], pool: &ThreadPool) {
+    assert!(right.len() >= packed_lines(c.cols, a.cols));
+    let grid = Grid::of(c.rows, c.cols, 128, 1024);
+    let (c, right) = (Output::new(&mut c), Panels::whole(right, a.cols));
+    let run = |left: Option<Panels>| {
+        let product = Product { isa, c, init, a, left, right };
+        each_job(pool, grid.len(), |idx| product.job(grid.tile(idx)));
+    };
+    if grid.col_tiles() == 1 {
+        return run(None);
+    }
+    scratch::with(&scratch::LEFT, packed_lines(a.rows, a.cols), |left| {
+        pack_all(Side::Left, a, left, pool);
+        run(Some(Panels::whole(left, a.cols)));
+    });
+}
+
+impl Product<'_> {
+    /// One tile of C, chunk by chunk of `k`.
+    fn job(&self, (rows, cols): (Range<usize>, Range<usize>)) {
+        // SAFETY: callers have checked the instruction set, and a job starts no other on its thread.
+        let kernel = unsafe { Kernel::start(self.isa) };
+        let k = self.a.cols;
+        let depth = k.div_ceil(k.div_ceil(CHUNK)).next_multiple_of(DEPTH);
+        let num_lines = if self.left.is_some() { 0 } else { packed_lines(rows.len(), depth) };
+        scratch::with(&scratch::ROWS, num_lines, |local| {
+            for step in (0..k).step_by(depth) {
+                let steps = step..k.min(step + depth);
+                let left = self.left.unwrap_or_else(|| self.pack_rows(rows.clone(), steps.clone(), local));
+                self.chunk(&kernel, left, (rows.clone(), cols.clone()), steps);
+            }
+        });
+    }
+
+    /// Packs a rectangle of A.
+    fn pack_rows<'b>(&self, rows: Range<usize>, steps: Range<usize>, local: &'b mut [Line]) -> Panels<'b> {
+        assert!(local.len() >= packed_lines(rows.len(), steps.len()));
+        let (corner, num_blocks) = ((rows.start, steps.start), steps.len().div_ceil(DEPTH));
+        // SAFETY: callers have checked the instruction set; `local` has room for every block.
+        unsafe { pack(Side::Left, self.a, rows, steps, local.as_mut_ptr(), num_blocks * BLOCK_LINES) };
+        Panels { lines: local, num_blocks, corner }
+    }
+
+    /// Adds some steps of `k` to one tile of C. A panel of B stays in the first-level cache for all panels of A.
+    fn chunk(&self, kernel: &Kernel, left: Panels, (rows, cols): (Range<usize>, Range<usize>), steps: Range<usize>) {
+        for col in cols.clone().step_by(PANEL) {
+            for row in rows.clone().step_by(PANEL) {
+                let size = (PANEL.min(rows.end - row), PANEL.min(cols.end - col));
+                let operands = (left.at(row, steps.start), self.right.at(col, steps.start));
+                let start = self.start(row, col, steps.start);
+                // SAFETY: `at` has checked the first block of each panel, and a panel's blocks are adjacent. The
+                // microtile is part of this job's tile of C, which no other job touches.
+                unsafe { kernel.add(steps.len().div_ceil(DEPTH), operands, start, self.c, (row, col), size) };
+            }
+        }
+    }
+
+    /// What a microtile's sums start from at this step.
+    fn start(&self, row: usize, col: usize, step: usize) -> Start {
+        match self.init {
+            Init::Zero if step == 0 => Start::ZERO,
+            Init::Bias(bias) if step == 0 => Start { row: &raw const bias[col], stride: 0 },
+            _ => Start { row: self.c.at(row, col), stride: self.c.stride * size_of::<f32>() },
+        }
+    }
+}
+
+/// Where a microtile's sums start from: rows `stride` bytes apart; a null row means zeros.
+#[derive(Clone, Copy)]
+struct Start {
+    row: *const f32,
+    stride: usize,
+}
+
+impl Start {
+    const ZERO: Self = Self { row: std::ptr::null(), stride: 0 };
+}
+
+/// A microkernel, ready on this thread.
+enum Kernel {
+    Avx512,
+    Amx(tile_amx::Tiles),
+}
+
+/// A microtile on its own, for the edges of C.
+#[repr(align(64))]
+struct Edge([[f32; PANEL]; PANEL]);
+
+const EDGE_STRIDE: usize = PANEL * size_of::<f32>();
+
+impl Kernel {
+    /// # Safety
+    /// `isa` is available, and no other `Kernel` lives on this thread.
+    unsafe fn start(isa: Isa) -> Self {
+        match isa {
+            // SAFETY: the caller vouches for it.
+            Isa::AmxBf16 => Self::Amx(unsafe { tile_amx::Tiles::configure() }),
+            _ => Self::Avx512,
+        }
+    }
+
+    /// `start + A B` into the part of C that begins at `corner`, `size` rows and columns.
+    ///
+    /// # Safety
+    /// The operands point to `num_blocks >= 1` packed blocks each. `start` and C are valid for the rows and columns of
+    /// `size`, and no other thread touches that part of C.
+    unsafe fn add(
+        &self,
+        num_blocks: usize,
+        operands: (*const u8, *const u8),
+        start: Start,
+        c: Output,
+        corner: (usize, usize),
+        size: (usize, usize),
+    ) {
+        let (c, stride) = (c.at(corner.0, corner.1), c.stride * size_of::<f32>());
+        if size == (PANEL, PANEL) {
+            // SAFETY: the caller vouches for whole microtiles.
+            return unsafe { self.whole(num_blocks, operands, start, (c, stride)) };
+        }
+        let mut edge = Edge([[0.0; PANEL]; PANEL]);
+        let at_edge = edge.0.as_mut_ptr().cast::<f32>();
+        // SAFETY: `edge` holds a whole microtile; only the part that `size` names is copied from `start` and to C.
+        unsafe {
+            if !start.row.is_null() {
+                copy_rows((start.row, start.stride), (at_edge, EDGE_STRIDE), size);
+            }
+            self.whole(num_blocks, operands, Start { row: at_edge, stride: EDGE_STRIDE }, (at_edge, EDGE_STRIDE));
+            copy_rows((at_edge, EDGE_STRIDE), (c, stride), size);
+        }
+    }
+
+    /// As [`Self::add`], for all 32 rows and columns.
+    ///
+    /// # Safety
+    /// As for [`Self::add`].
+    unsafe fn whole(&self, num_blocks: usize, (a, b): (*const u8, *const u8), start: Start, c: (*mut f32, usize)) {
+        let start = (start.row, start.stride);
+        // SAFETY: the caller vouches for the memory, and `self` exists only where its instructions do.
+        unsafe {
+            match self {
+                Self::Avx512 => tile_avx512::microtile(num_blocks, a, b, start, c),
+                Self::Amx(tiles) => tiles.microtile(num_blocks, a, b, start, c),
+            }
+        }
+    }
+}
+
+/// Copies `size` rows and columns; strides are in bytes.
+///
+/// # Safety
+/// `from` is valid for reading and `to` for writing them, and they do not overlap.
+unsafe fn copy_rows(from: (*const f32, usize), to: (*mut f32, usize), size: (usize, usize)) {
+    for i in 0..size.0 {
+        let (from, to) = (from.0.wrapping_byte_add(i * from.1), to.0.wrapping_byte_add(i * to.1));
+        // SAFETY: the caller vouches for the row.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, size.1) };
+    }
+}

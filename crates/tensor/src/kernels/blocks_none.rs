@@ -1,0 +1,22 @@
+//! In the place of `blocks` on machines where no instruction set but f32 is ever available.
+
+use rayon::ThreadPool;
+
+use super::isa::Isa;
+use super::matmul::Init;
+use super::matrix::{MatMut, MatRef};
+use super::scratch::Line;
+
+const NEVER: &str = "only f32 is available on this machine";
+
+pub(super) fn packed_lines(_rows: usize, _k: usize) -> usize {
+    unreachable!("{NEVER}")
+}
+
+pub(super) fn pack_right(_b: MatRef, _out: &mut [Line], _pool: &ThreadPool) {
+    unreachable!("{NEVER}")
+}
+
+pub(super) fn product(_isa: Isa, _c: MatMut, _init: Init, _a: MatRef, _right: &[Line], _pool: &ThreadPool) {
+    unreachable!("{NEVER}")
+}

@@ -1,0 +1,410 @@
+//! The cut of a product into jobs, and the choice of kernel.
+
+use std::ops::Range;
+
+use rayon::ThreadPool;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
+use super::isa::Isa;
+use super::matrix::{Layout, MatMut, MatRef};
+use super::scratch::{self, Line};
+use super::{blocks, dense};
+
+/// What the sums of a product start from.
+#[derive(Clone, Copy, Debug)]
+pub enum Init<'a> {
+    /// Zeros: `C = A B`.
+    Zero,
+    /// What C holds: `C += A B`.
+    Add,
+    /// The same row everywhere, one element for each column: `C = 1 bias + A B`.
+    Bias(&'a [f32]),
+}
+
+/// The right operand of products, in the order in which the kernels read it: pack a weight once and use it for every
+/// product of the step. It keeps its memory when it is packed again.
+#[derive(Clone, Debug)]
+pub struct PackedB {
+    isa: Isa,
+    k: usize,
+    n: usize,
+    /// Of the copy that the f32 kernel reads.
+    layout: Layout,
+    lines: Vec<Line>,
+}
+
+impl Default for PackedB {
+    fn default() -> Self {
+        Self { isa: Isa::F32, k: 0, n: 0, layout: Layout::Normal, lines: Vec::new() }
+    }
+}
+
+/// Packs `b` (`k x n`).
+pub fn pack_b(isa: Isa, b: MatRef, pool: &ThreadPool) -> PackedB {
+    let mut packed = PackedB::default();
+    pack_b_into(&mut packed, isa, b, pool);
+    packed
+}
+
+/// Packs `b` (`k x n`) in the place of what `packed` held.
+///
+/// # Panics
+/// When the machine lacks `isa`.
+pub fn pack_b_into(packed: &mut PackedB, isa: Isa, b: MatRef, pool: &ThreadPool) {
+    assert!(isa.is_available(), "{isa:?} on a machine without it");
+    (packed.isa, packed.k, packed.n, packed.layout) = (isa, b.rows, b.cols, b.layout);
+    if isa == Isa::F32 {
+        return copy_dense(&mut packed.lines, b);
+    }
+    scratch::grow(&mut packed.lines, blocks::packed_lines(b.cols, b.rows));
+    blocks::pack_right(b, &mut packed.lines, pool);
+}
+
+fn copy_dense(lines: &mut Vec<Line>, b: MatRef) {
+    let (outer, inner) = if b.layout == Layout::Normal { (b.rows, b.cols) } else { (b.cols, b.rows) };
+    scratch::grow(lines, (outer * inner).div_ceil(16));
+    let copy: &mut [f32] = bytemuck::cast_slice_mut(lines);
+    for i in 0..outer {
+        copy[i * inner..][..inner].copy_from_slice(&b.data[i * b.stride..][..inner]);
+    }
+}
+
+impl PackedB {
+    fn dense(&self) -> MatRef<'_> {
+        let data = bytemuck::cast_slice(&self.lines);
+        match self.layout {
+            Layout::Normal => MatRef::new(data, self.k, self.n),
+            Layout::Transposed => MatRef::new(data, self.n, self.k).t(),
+        }
+    }
+}
+
+/// `C = A B` with what `init` says added. The same bits on any number of threads.
+///
+/// # Panics
+/// When the shapes do not fit or the machine lacks `isa`.
+pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
+    assert!(isa.is_available(), "{isa:?} on a machine without it");
+    check_shapes(&c, init, a, (b.rows, b.cols));
+    if fill_trivial(&c, a.cols) {
+        return start_only(c, init);
+    }
+    if isa == Isa::F32 {
+        return dense_product(c, init, a, b, pool);
+    }
+    scratch::with(&scratch::RIGHT, blocks::packed_lines(b.cols, b.rows), |right| {
+        blocks::pack_right(b, right, pool);
+        blocks::product(isa, c, init, a, right, pool);
+    });
+}
+
+/// `C = A B` with what `init` says added, for a packed `b`: the same bits as [`matmul`] with the same set.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn matmul_packed(c: MatMut, init: Init, a: MatRef, b: &PackedB, pool: &ThreadPool) {
+    check_shapes(&c, init, a, (b.k, b.n));
+    if fill_trivial(&c, a.cols) {
+        return start_only(c, init);
+    }
+    match b.isa {
+        Isa::F32 => dense_product(c, init, a, b.dense(), pool),
+        isa => blocks::product(isa, c, init, a, &b.lines, pool),
+    }
+}
+
+fn check_shapes(c: &MatMut, init: Init, a: MatRef, (k, n): (usize, usize)) {
+    assert_eq!((c.rows, c.cols, a.cols), (a.rows, n, k), "a product of {} x {} and {k} x {n}", a.rows, a.cols);
+    if let Init::Bias(bias) = init {
+        assert_eq!(bias.len(), n, "one bias for each column");
+    }
+}
+
+/// Whether there is nothing to multiply.
+fn fill_trivial(c: &MatMut, k: usize) -> bool {
+    c.rows == 0 || c.cols == 0 || k == 0
+}
+
+fn start_only(c: MatMut, init: Init) {
+    if c.cols == 0 {
+        return;
+    }
+    for i in 0..c.rows {
+        let row = &mut c.data[i * c.stride..][..c.cols];
+        match init {
+            Init::Zero => row.fill(0.0),
+            Init::Add => {}
+            Init::Bias(bias) => row.copy_from_slice(bias),
+        }
+    }
+}
+
+/// C, as the jobs of one product share it: each writes its own tile.
+#[derive(Clone, Copy)]
+pub(super) struct Output {
+    data: *mut f32,
+    /// Elements between rows.
+    pub(super) stride: usize,
+}
+
+// SAFETY: jobs touch disjoint tiles, which every unsafe use of the pointer has to show.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Output {
+    pub(super) fn new(c: &mut MatMut) -> Self {
+        Self { data: c.data.as_mut_ptr(), stride: c.stride }
+    }
+
+    /// Where element `(row, col)` lies.
+    pub(super) fn at(self, row: usize, col: usize) -> *mut f32 {
+        self.data.wrapping_add(row * self.stride + col)
+    }
+}
+
+/// A grid of output tiles; the last ones of a row or a column may be smaller.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    rows: usize,
+    cols: usize,
+    tile_rows: usize,
+    tile_cols: usize,
+}
+
+/// Fewer tiles leave threads idle.
+const MIN_TILES: usize = 8;
+
+impl Grid {
+    /// Tiles of at most `tile_rows x tile_cols`, halved (never below 64 by 64) until there are enough of them.
+    pub(super) fn of(rows: usize, cols: usize, tile_rows: usize, tile_cols: usize) -> Self {
+        let even = |size: usize, tile: usize| size.div_ceil(size.div_ceil(tile)).next_multiple_of(32);
+        let mut grid = Self { rows, cols, tile_rows: even(rows, tile_rows), tile_cols: even(cols, tile_cols) };
+        while grid.len() < MIN_TILES && grid.tile_rows.max(grid.tile_cols) > 64 {
+            if grid.tile_rows > 64 {
+                grid.tile_rows = even(rows, grid.tile_rows / 2);
+            } else {
+                grid.tile_cols = even(cols, grid.tile_cols / 2);
+            }
+        }
+        grid
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows) * self.col_tiles()
+    }
+
+    pub(super) fn col_tiles(&self) -> usize {
+        self.cols.div_ceil(self.tile_cols)
+    }
+
+    /// The rows and columns of a tile, row by row.
+    pub(super) fn tile(&self, idx: usize) -> (Range<usize>, Range<usize>) {
+        let (row, col) = (idx / self.col_tiles() * self.tile_rows, idx % self.col_tiles() * self.tile_cols);
+        (row..self.rows.min(row + self.tile_rows), col..self.cols.min(col + self.tile_cols))
+    }
+}
+
+/// Runs jobs `0..num_jobs` on the pool; a single job on the calling thread.
+pub(super) fn each_job(pool: &ThreadPool, num_jobs: usize, job: impl Fn(usize) + Send + Sync) {
+    match num_jobs {
+        1 => job(0),
+        _ => pool.install(|| (0..num_jobs).into_par_iter().with_max_len(1).for_each(job)),
+    }
+}
+
+/// The product in f32, a fixed grid of tiles.
+fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
+    let output = Output::new(&mut c);
+    let grid = Grid::of(a.rows, b.cols, 256, 512);
+    each_job(pool, grid.len(), |idx| {
+        let (rows, cols) = grid.tile(idx);
+        let (a, b) = (a.some_rows(rows.clone()), b.t().some_rows(cols.clone()).t());
+        // SAFETY: tiles of the grid are disjoint parts of C.
+        unsafe {
+            if let Init::Bias(bias) = init {
+                rows.clone().for_each(|row| copy_row(&bias[cols.clone()], output.at(row, cols.start)));
+            }
+            dense::product(output.at(rows.start, cols.start), output.stride, 1.0, !matches!(init, Init::Zero), a, b);
+        }
+    });
+}
+
+/// Writes `from` at `to`.
+///
+/// # Safety
+/// `to` is valid for writing as many elements and lies outside `from`.
+unsafe fn copy_row(from: &[f32], to: *mut f32) {
+    // SAFETY: the caller vouches for `to`.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    /// Odd sizes, sizes around panels, blocks, chunks and job tiles, and vectors.
+    const SHAPES: [(usize, usize, usize); 14] = [
+        (1, 1, 1),
+        (3, 1, 2),
+        (1, 17, 33),
+        (31, 33, 31),
+        (32, 32, 32),
+        (33, 16, 65),
+        (64, 96, 64),
+        (100, 70, 513),
+        (129, 257, 40),
+        (17, 1100, 35),
+        (300, 3, 129),
+        (256, 128, 1030),
+        (65, 2, 1200),
+        (1000, 9, 7),
+    ];
+
+    fn available() -> Vec<Isa> {
+        let (have, lack): (Vec<_>, Vec<_>) = Isa::ALL.into_iter().partition(|isa| isa.is_available());
+        lack.iter().for_each(|isa| eprintln!("SKIPPED: this machine has no {isa:?}"));
+        have
+    }
+
+    fn pool(num_threads: usize) -> ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap()
+    }
+
+    /// Numbers in [-1, 1) from a linear congruential generator.
+    fn numbers(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    fn seen(isa: Isa, x: f32) -> f64 {
+        f64::from(if isa == Isa::F32 { x } else { bf16::from_f32(x).to_f32() })
+    }
+
+    /// For every element, `A B` in f64 and the sum of its terms' sizes.
+    fn exact(isa: Isa, a: MatRef, b: MatRef) -> Vec<(f64, f64)> {
+        let rows = |m: MatRef| {
+            let (row, col) = m.steps();
+            let element = move |at: usize| seen(isa, m.data[at / m.cols * row + at % m.cols * col]);
+            (0..m.rows * m.cols).map(element).collect::<Vec<_>>()
+        };
+        let (left, right) = (rows(a), rows(b.t()));
+        let dot = |(x, y): (&[f64], &[f64])| {
+            x.iter().zip(y).fold((0.0, 0.0), |(sum, size), (x, y)| (sum + x * y, size + (x * y).abs()))
+        };
+        let pairs = left.chunks(a.cols).flat_map(|x| right.chunks(a.cols).map(move |y| (x, y)));
+        pairs.map(dot).collect()
+    }
+
+    const GAP: usize = 5;
+
+    fn operand(data: &[f32], rows: usize, cols: usize, layout: Layout) -> MatRef<'_> {
+        match layout {
+            Layout::Normal => MatRef::strided(data, rows, cols, cols + GAP),
+            Layout::Transposed => MatRef::strided(data, cols, rows, rows + GAP).t(),
+        }
+    }
+
+    fn check(isa: Isa, (m, n, k): (usize, usize, usize), layouts: [Layout; 2], init: Init, pool: &ThreadPool) {
+        let (a, b) = (numbers((m + GAP) * (k + GAP), 1), numbers((k + GAP) * (n + GAP), 2));
+        let (a, b) = (operand(&a, m, k, layouts[0]), operand(&b, k, n, layouts[1]));
+        let before = numbers(m * (n + GAP), 3);
+        let (mut c, mut packed_c) = (before.clone(), before.clone());
+        matmul(isa, MatMut::strided(&mut c, m, n, n + GAP), init, a, b, pool);
+        matmul_packed(MatMut::strided(&mut packed_c, m, n, n + GAP), init, a, &pack_b(isa, b, pool), pool);
+        assert_eq!(c, packed_c, "packing first changes nothing");
+        let exact = exact(isa, a, b);
+        for (at, (&c, &before)) in c.iter().zip(&before).enumerate() {
+            let (i, j) = (at / (n + GAP), at % (n + GAP));
+            if j >= n {
+                assert_eq!(c, before, "({i}, {j}) lies outside");
+                continue;
+            }
+            let start = match init {
+                Init::Zero => 0.0,
+                Init::Add => before,
+                Init::Bias(bias) => bias[j],
+            };
+            let (sum, size) = exact[i * n + j];
+            let error = (f64::from(c) - f64::from(start) - sum).abs();
+            let limit = 1e-5 * (size + f64::from(start.abs()));
+            assert!(error <= limit, "{isa:?} {m} x {n} x {k} {layouts:?} {init:?} at ({i}, {j}): {error:e}");
+        }
+    }
+
+    #[test]
+    fn agrees_with_f64() {
+        use Layout::{Normal, Transposed};
+        let pool = pool(2);
+        for isa in available() {
+            for shape in SHAPES {
+                let bias = numbers(shape.1, 4);
+                for layouts in [[Normal, Normal], [Normal, Transposed], [Transposed, Normal], [Transposed, Transposed]]
+                {
+                    for init in [Init::Zero, Init::Add, Init::Bias(&bias)] {
+                        check(isa, shape, layouts, init, &pool);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        for isa in available() {
+            for (m, n, k) in [(700, 100, 90), (256, 256, 1500), (90, 2100, 64)] {
+                let (a, b) = (numbers(m * k, 5), numbers(k * n, 6));
+                let product = |num_threads| {
+                    let mut c = vec![f32::NAN; m * n];
+                    let (a, b) = (MatRef::new(&a, k, m).t(), MatRef::new(&b, k, n));
+                    matmul(isa, MatMut::new(&mut c, m, n), Init::Zero, a, b, &pool(num_threads));
+                    c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                let one = product(1);
+                for num_threads in [2, 3, 7] {
+                    assert!(product(num_threads) == one, "{isa:?} {m} x {n} x {k} on {num_threads} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_to_sum_leaves_the_start() {
+        let pool = pool(1);
+        for isa in available() {
+            let mut c = vec![1.0; 6];
+            let (a, b) = (MatRef::new(&[], 2, 0), MatRef::new(&[], 0, 3));
+            matmul(isa, MatMut::new(&mut c, 2, 3), Init::Add, a, b, &pool);
+            assert_eq!(c, [1.0; 6]);
+            matmul(isa, MatMut::new(&mut c, 2, 3), Init::Bias(&[1.0, 2.0, 3.0]), a, b, &pool);
+            assert_eq!(c, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+            matmul(isa, MatMut::new(&mut c, 2, 3), Init::Zero, a, b, &pool);
+            assert_eq!(c, [0.0; 6]);
+        }
+    }
+
+    #[test]
+    fn a_packed_operand_is_reused_for_another_shape() {
+        let pool = pool(1);
+        for isa in available() {
+            let mut packed = pack_b(isa, MatRef::new(&numbers(90 * 70, 7), 90, 70), &pool);
+            pack_b_into(&mut packed, isa, MatRef::new(&[2.0, 3.0], 2, 1), &pool);
+            let mut c = [0.0];
+            matmul_packed(MatMut::new(&mut c, 1, 1), Init::Zero, MatRef::new(&[5.0, 7.0], 1, 2), &packed, &pool);
+            assert_eq!(c, [31.0]);
+        }
+    }
+
+    #[test]
+    fn small_outputs_still_make_jobs() {
+        for (rows, cols) in [(256, 256), (768, 256), (256, 768), (384, 384), (4096, 256)] {
+            assert!(Grid::of(rows, cols, 128, 1024).len() >= MIN_TILES, "{rows} x {cols}");
+        }
+    }
+}

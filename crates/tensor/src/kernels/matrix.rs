@@ -1,0 +1,127 @@
+//! Borrowed matrices over flat slices.
+
+use std::ops::Range;
+
+/// Which index of a matrix runs along memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Columns are adjacent: element `(i, j)` lies at `i * stride + j`.
+    Normal,
+    /// Rows are adjacent: element `(i, j)` lies at `j * stride + i`.
+    Transposed,
+}
+
+/// A matrix to read.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) stride: usize,
+    pub(super) layout: Layout,
+}
+
+/// A matrix to write, row by row: element `(i, j)` lies at `i * stride + j`.
+#[derive(Debug)]
+pub struct MatMut<'a> {
+    pub(super) data: &'a mut [f32],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) stride: usize,
+}
+
+/// The fewest elements that hold `rows` rows of `cols` elements, `stride` apart.
+fn extent(rows: usize, cols: usize, stride: usize) -> usize {
+    assert!(stride >= cols, "stride {stride} is shorter than a row of {cols}");
+    if rows == 0 || cols == 0 { 0 } else { (rows - 1) * stride + cols }
+}
+
+impl<'a> MatRef<'a> {
+    /// A dense row-major matrix.
+    ///
+    /// # Panics
+    /// When `data` is too short.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major matrix whose rows start `stride` elements apart, such as some columns of a wider one.
+    ///
+    /// # Panics
+    /// When `data` is too short or `stride < cols`.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(data.len() >= extent(rows, cols, stride), "{} elements for {rows} x {cols}", data.len());
+        Self { data, rows, cols, stride, layout: Layout::Normal }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The transpose, without moving anything.
+    pub fn t(self) -> Self {
+        let layout = match self.layout {
+            Layout::Normal => Layout::Transposed,
+            Layout::Transposed => Layout::Normal,
+        };
+        Self { rows: self.cols, cols: self.rows, layout, ..self }
+    }
+
+    /// Some of the rows.
+    pub(super) fn some_rows(self, range: Range<usize>) -> Self {
+        assert!(range.start < range.end && range.end <= self.rows);
+        Self { data: &self.data[range.start * self.steps().0..], rows: range.len(), ..self }
+    }
+
+    /// The steps in memory between neighbouring rows and between neighbouring columns.
+    pub(super) fn steps(self) -> (usize, usize) {
+        match self.layout {
+            Layout::Normal => (self.stride, 1),
+            Layout::Transposed => (1, self.stride),
+        }
+    }
+}
+
+impl<'a> MatMut<'a> {
+    /// A dense row-major matrix.
+    ///
+    /// # Panics
+    /// When `data` is too short.
+    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major matrix whose rows start `stride` elements apart; elements between the rows are left alone.
+    ///
+    /// # Panics
+    /// When `data` is too short or `stride < cols`.
+    pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(data.len() >= extent(rows, cols, stride), "{} elements for {rows} x {cols}", data.len());
+        Self { data, rows, cols, stride }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposing_twice_changes_nothing() {
+        let data = [0.0; 11];
+        let a = MatRef::strided(&data, 2, 3, 8);
+        assert_eq!((a.t().rows, a.t().cols, a.t().steps()), (3, 2, (1, 8)));
+        assert_eq!((a.t().t().rows, a.t().t().steps()), (2, (8, 1)));
+    }
+
+    #[test]
+    #[should_panic(expected = "10 elements for 2 x 3")]
+    fn short_data_is_refused() {
+        MatRef::strided(&[0.0; 10], 2, 3, 8);
+    }
+}

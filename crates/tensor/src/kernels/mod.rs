@@ -1,0 +1,38 @@
+//! Matrix products on the CPU: bf16 operands with f32 accumulation where the chip has them, f32 elsewhere.
+//!
+//! ```text
+//! matmul ──> pack B once (panels of 32 columns) ──> jobs = fixed output tiles ──> pack A, 32 x 32 microtiles
+//! ```
+//!
+//! What is absent: no choice depends on the number of threads or on a clock. The cut into jobs follows from the shape
+//! alone, `k` is never split between jobs, and every output element sums its products in one fixed order, so a product
+//! has the same bits on any number of threads. Bits do differ between instruction sets; the set in use belongs to a
+//! run's record.
+//!
+//! Operands are rounded to bf16 (nearest, ties to even) while they are packed. The bf16 instructions treat subnormal
+//! numbers as zero.
+
+#![allow(unsafe_code, reason = "SIMD, tile registers, and disjoint writes to one matrix from several threads")]
+
+#[cfg(target_arch = "x86_64")]
+mod blocks;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "blocks_none.rs"]
+mod blocks;
+pub mod convert;
+mod dense;
+mod isa;
+mod matmul;
+mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod pack;
+mod scratch;
+#[cfg(target_arch = "x86_64")]
+mod tile_amx;
+#[cfg(target_arch = "x86_64")]
+mod tile_avx512;
+
+pub use dense::product_here;
+pub use isa::Isa;
+pub use matmul::{Init, PackedB, matmul, matmul_packed, pack_b, pack_b_into};
+pub use matrix::{Layout, MatMut, MatRef};

@@ -1,0 +1,43 @@
+//! Buffers that a thread keeps between products, so that a step allocates nothing after the first.
+
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+/// One cache line, so that packed operands are aligned as tile rows and vectors want them.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [f32; 16]);
+
+impl Line {
+    pub(super) const ZERO: Self = Self([0.0; 16]);
+}
+
+/// Lets `buffer` hold at least `num_lines`, never shrinking: growing again would write zeros again.
+pub(super) fn grow(buffer: &mut Vec<Line>, num_lines: usize) {
+    if buffer.len() < num_lines {
+        buffer.resize(num_lines, Line::ZERO);
+    }
+}
+
+thread_local! {
+    /// Room for a job's packed rows of A.
+    pub(super) static ROWS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Room for the whole of B, where the caller keeps no `PackedB`.
+    pub(super) static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Room for the whole of A, packed once for several column blocks.
+    pub(super) static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// Runs `f` with this thread's buffer of `num_lines` or more, whose content is unspecified. The buffer is taken out
+/// meanwhile: a product that starts inside another one on the same thread gets a fresh buffer.
+pub(super) fn with<R>(
+    key: &'static LocalKey<Cell<Vec<Line>>>,
+    num_lines: usize,
+    f: impl FnOnce(&mut [Line]) -> R,
+) -> R {
+    let mut buffer = key.take();
+    grow(&mut buffer, num_lines);
+    let result = f(&mut buffer[..num_lines]);
+    key.set(buffer);
+    result
+}

@@ -1,0 +1,89 @@
+//! The 32 x 32 microtile on `vdpbf16ps`: four bands of 8 rows, each with 16 vectors of sums in registers.
+
+use std::arch::x86_64::{
+    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_storeu_ps,
+};
+use std::mem::transmute;
+
+use super::pack::{BLOCK_BYTES, TILE_BYTES};
+
+const BAND: usize = 8;
+
+/// `C = start + A B` for `num_blocks` blocks of 32 steps, where a null `start` means zeros and a `start_stride` of 0
+/// repeats one row. Strides are in bytes.
+///
+/// # Safety
+/// `Isa::Avx512Bf16` is available; `a` and `b` point to `num_blocks` packed blocks each, aligned to 64 bytes; `c` is valid
+/// for writing 32 rows of 32 elements, and `start`, when not null, for reading as many.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn microtile(
+    num_blocks: usize,
+    a: *const u8,
+    b: *const u8,
+    start: (*const f32, usize),
+    c: (*mut f32, usize),
+) {
+    for band in 0..32 / BAND {
+        let row = band * BAND;
+        let a = a.wrapping_add(row / 16 * TILE_BYTES + row % 16 * 64);
+        // SAFETY: the band's rows lie inside the microtile for which the caller vouches.
+        unsafe {
+            let mut sums = load_band(start.0, start.1, row);
+            add_products(&mut sums, num_blocks, a, b);
+            store_band(&sums, c.0.wrapping_byte_add(row * c.1), c.1);
+        }
+    }
+}
+
+type Band = [[__m512; 2]; BAND];
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn load_band(start: *const f32, stride: usize, row: usize) -> Band {
+    let mut sums = [[_mm512_setzero_ps(); 2]; BAND];
+    if !start.is_null() {
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let at = start.wrapping_byte_add((row + i) * stride);
+            // SAFETY: a row of the microtile, for which the caller vouches.
+            *sums = unsafe { [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(16))] };
+        }
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn add_products(sums: &mut Band, num_blocks: usize, mut a: *const u8, mut b: *const u8) {
+    for _ in 0..num_blocks {
+        for pair in 0..16 {
+            // SAFETY: both lie inside the current block, for which the caller vouches.
+            let b: [__m512bh; 2] = unsafe {
+                [
+                    transmute(_mm512_load_si512(b.add(pair * 64).cast())),
+                    transmute(_mm512_load_si512(b.add(TILE_BYTES + pair * 64).cast())),
+                ]
+            };
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: as above; packed operands are aligned to 64 bytes.
+                let a: __m512bh = unsafe { transmute(_mm512_set1_epi32(*a.add(i * 64 + pair * 4).cast::<i32>())) };
+                sums[0] = _mm512_dpbf16_ps(sums[0], a, b[0]);
+                sums[1] = _mm512_dpbf16_ps(sums[1], a, b[1]);
+            }
+        }
+        (a, b) = (a.wrapping_add(BLOCK_BYTES), b.wrapping_add(BLOCK_BYTES));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn store_band(sums: &Band, c: *mut f32, stride: usize) {
+    for (i, sums) in sums.iter().enumerate() {
+        let at = c.wrapping_byte_add(i * stride);
+        // SAFETY: a row of the microtile, for which the caller vouches.
+        unsafe {
+            _mm512_storeu_ps(at, sums[0]);
+            _mm512_storeu_ps(at.add(16), sums[1]);
+        }
+    }
+}
