@@ -105,7 +105,8 @@ fn overlap(facts: &CorpusFacts) -> Markup {
 }
 
 fn left_out(facts: &CorpusFacts) -> Markup {
-    let rejects = facts.rejects.iter().map(|(reason, number)| vec![format!("rejected: {reason}"), format::count(*number)]);
+    let rejects =
+        facts.rejects.iter().map(|(reason, number)| vec![format!("rejected: {reason}"), format::count(*number)]);
     let duplicates = [
         ("exact duplicates", facts.num_exact_duplicates),
         ("duplicates after normalisation", facts.num_normalized_duplicates),

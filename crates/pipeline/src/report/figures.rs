@@ -128,8 +128,7 @@ fn convergence_rules(task: &TaskResults) -> Vec<Mark> {
 
 /// Accuracy by confidence, before and after temperature scaling, over all seeds.
 pub(super) fn reliability(task: &TaskResults, arm: Arm, budget: f64) -> Option<Markup> {
-    let [before, after] =
-        [false, true].map(|is_scaled| findings::pooled_reliability(task, arm, budget, is_scaled));
+    let [before, after] = [false, true].map(|is_scaled| findings::pooled_reliability(task, arm, budget, is_scaled));
     if before.is_empty() && after.is_empty() {
         return None;
     }

@@ -163,9 +163,9 @@ pub(super) fn verdict(results: &Results) -> Option<Verdict> {
         scratch: tally(results, Arm::Scratch, budget),
         tfidf: tally(results, Arm::Tfidf, budget),
     });
-    comparable
-        .filter(|verdict| verdict.scratch.compared + verdict.tfidf.compared > 0)
-        .min_by(|one, other| distance_to_verdict_budget(one.budget).total_cmp(&distance_to_verdict_budget(other.budget)))
+    comparable.filter(|verdict| verdict.scratch.compared + verdict.tfidf.compared > 0).min_by(|one, other| {
+        distance_to_verdict_budget(one.budget).total_cmp(&distance_to_verdict_budget(other.budget))
+    })
 }
 
 fn distance_to_verdict_budget(budget: f64) -> f64 {
@@ -346,10 +346,7 @@ pub(super) fn calibration(task: &TaskResults) -> Vec<CalibrationRow> {
     for budget in outer_budgets(task).into_iter().rev() {
         for arm in Arm::ALL {
             let pair = |name: &str| {
-                [
-                    mean_metric(task, arm, budget, name),
-                    mean_metric(task, arm, budget, &format!("{name}_scaled")),
-                ]
+                [mean_metric(task, arm, budget, name), mean_metric(task, arm, budget, &format!("{name}_scaled"))]
             };
             let row = CalibrationRow { arm, budget, ece: pair("ece"), brier: pair("brier"), nll: pair("nll") };
             if [row.ece, row.brier, row.nll].iter().flatten().any(Option::is_some) {
@@ -419,6 +416,15 @@ pub(super) fn median_convergence(results: &Results) -> Option<(f64, usize)> {
     (!ratios.is_empty()).then(|| (median(ratios.clone()), ratios.len()))
 }
 
+/// How a convergence ratio reads: `4.2× fewer`, `1.1× more`.
+pub(super) fn pace(ratio: f64) -> String {
+    if ratio >= 1.0 {
+        format!("{} fewer", format::factor(ratio))
+    } else {
+        format!("{} more", format::factor(1.0 / ratio))
+    }
+}
+
 /// Floating-point operations per second of pretraining, or `None` where no time was measured.
 pub(super) fn flops_per_second(results: &Results) -> Option<f64> {
     let pretraining = &results.pretraining;
@@ -427,7 +433,12 @@ pub(super) fn flops_per_second(results: &Results) -> Option<f64> {
 
 /// Wall-clock seconds of all stages.
 pub(super) fn total_seconds(results: &Results) -> f64 {
-    results.run.stages.iter().map(|stage| stage.1).filter(|seconds| seconds.is_finite()).sum()
+    total(results.run.stages.iter().map(|stage| stage.1))
+}
+
+/// The sum of what is finite; 0, not −0, of nothing.
+fn total(seconds: impl Iterator<Item = f64>) -> f64 {
+    seconds.filter(|seconds| seconds.is_finite()).fold(0.0, |sum, seconds| sum + seconds)
 }
 
 /// Fine-tunings and their seconds, by arm, arms without any left out.
@@ -435,7 +446,7 @@ pub(super) fn fine_tuning_cost(results: &Results) -> Vec<(Arm, usize, f64)> {
     let cost = |arm: Arm| {
         let cells: Vec<&Cell> =
             results.tasks.iter().flat_map(|task| &task.cells).filter(|cell| cell.arm == arm).collect();
-        (arm, cells.len(), cells.iter().map(|cell| cell.wall_s).filter(|seconds| seconds.is_finite()).sum())
+        (arm, cells.len(), total(cells.iter().map(|cell| cell.wall_s)))
     };
     Arm::ALL.into_iter().map(cost).filter(|(_, number, _)| *number > 0).collect()
 }

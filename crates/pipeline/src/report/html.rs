@@ -121,7 +121,10 @@ fn tiles(results: &Results) -> Markup {
                 }
             }
             @if let Some((ratio, num_tasks)) = findings::median_convergence(results) {
-                (tile(&format::factor(ratio), &format!("faster to scratch's best score, median of {}", format::counted(num_tasks, "task"))))
+                (tile(
+                    &findings::pace(ratio),
+                    &format!("steps to the best score of scratch, median of {}", format::counted(num_tasks, "task")),
+                ))
             }
             @if pretraining.num_tokens > 0 {
                 (tile(&format::compact(pretraining.num_tokens as f64), "tokens of pretraining"))

@@ -62,9 +62,10 @@ fn scores(results: &Results) -> String {
     if results.tasks.is_empty() {
         return String::new();
     }
-    let mut out = "Mean test score over seeds with its 95 % bootstrap interval over seeds and test examples. **Bold**: the \
+    let mut out =
+        "Mean test score over seeds with its 95 % bootstrap interval over seeds and test examples. **Bold**: the \
                    best arm, its interval above the others; *italic*: the best mean where intervals overlap.\n"
-        .to_owned();
+            .to_owned();
     for task in &results.tasks {
         let facts = escaped(&task_facts(task));
         write!(out, "\n### {}\n\n{facts}.\n\n{}", escaped(&task.name), score_grid(task)).expect("a string takes all");
@@ -98,9 +99,9 @@ fn lines(results: &Results, sentence: impl Fn(&TaskResults) -> String) -> String
 }
 
 fn calibration(results: &Results) -> String {
-    let heads =
-        ["task", "labels", "arm", "ECE", "ECE scaled", "Brier", "Brier scaled", "NLL", "NLL scaled"];
-    let rows = results.tasks.iter().flat_map(|task| findings::calibration(task).into_iter().map(move |row| (task, row)));
+    let heads = ["task", "labels", "arm", "ECE", "ECE scaled", "Brier", "Brier scaled", "NLL", "NLL scaled"];
+    let rows =
+        results.tasks.iter().flat_map(|task| findings::calibration(task).into_iter().map(move |row| (task, row)));
     let rows: Vec<Vec<String>> = rows
         .map(|(task, row)| {
             let numbers = [row.ece, row.brier, row.nll].into_iter().flatten().map(format::score_or_none);

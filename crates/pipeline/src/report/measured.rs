@@ -84,7 +84,7 @@ fn score_cell(task: &TaskResults, arm: Arm, budget: f64) -> Markup {
     let Some(own) = summary(task, arm, budget) else { return html! { td.none { (format::NONE) } } };
     let (style, sign, words) = match findings::standing(task, arm, budget) {
         Standing::Best => ("best", "●", "best, interval above the others"),
-        Standing::BestWithOverlap => ("best", "○", "best mean, intervals overlap"),
+        Standing::BestWithOverlap => ("maybe", "○", "best mean, intervals overlap"),
         Standing::Other => ("", "", ""),
     };
     html! {
@@ -172,19 +172,16 @@ pub(super) fn convergence_sentence(task: &TaskResults) -> String {
             format::counted(own.num_seeds, "seed")
         );
     }
-    let pace = if own.ratio >= 1.0 {
-        format!("{} fewer steps", format::factor(own.ratio))
-    } else {
-        format!("{} more steps", format::factor(1.0 / own.ratio))
-    };
     let steps = |number: u64| format::count(number as usize);
     format!(
-        "The best score of scratch takes the pretrained model {pace} ({} to {} over seeds): {} instead of {}. Reached in \
-         {} of {}.",
-        format::factor(own.low),
-        format::factor(own.high),
+        "The best score of scratch takes the pretrained model {} steps: {} instead of {} (ratio {}, {} to {} \
+         over seeds; reached in {} of {}).",
+        findings::pace(own.ratio),
         steps(own.pretrained_steps),
         steps(own.scratch_steps),
+        format::factor(own.ratio),
+        format::factor(own.low),
+        format::factor(own.high),
         own.num_reached,
         format::counted(own.num_seeds, "seed"),
     )
@@ -209,7 +206,7 @@ pub(super) fn calibration(results: &Results) -> Section {
         body: html! {
             @if tasks.is_empty() { (nothing("Calibration was not measured.")) } @else {
                 (calibration_table(&tasks))
-                h3 { "Reliability" }
+                h3.next { "Reliability" }
                 p.lead {
                     "On the dotted diagonal, confidence is honest; below it, the model is too sure. Hollow points: before "
                     "temperature scaling; full points: after. Larger points hold more predictions. All seeds together."
@@ -239,7 +236,11 @@ fn calibration_table(tasks: &[(&TaskResults, Vec<CalibrationRow>)]) -> Markup {
                 @for (task, rows) in tasks {
                     tbody {
                         tr.group { th.left scope="rowgroup" colspan="8" { (task.name) } }
-                        @for row in rows { (calibration_row(row)) }
+                        @for rows in rows.chunk_by(|one, other| findings::same(one.budget, other.budget)) {
+                            @for (at, row) in rows.iter().enumerate() {
+                                (calibration_row(row, (at == 0).then_some(rows.len())))
+                            }
+                        }
                     }
                 }
             }
@@ -247,10 +248,13 @@ fn calibration_table(tasks: &[(&TaskResults, Vec<CalibrationRow>)]) -> Markup {
     }
 }
 
-fn calibration_row(row: &CalibrationRow) -> Markup {
+/// One row; the first of a budget names it for all its rows.
+fn calibration_row(row: &CalibrationRow, num_rows: Option<usize>) -> Markup {
     html! {
         tr {
-            th.left scope="row" { (no_break(&format::budget(row.budget))) }
+            @if let Some(num_rows) = num_rows {
+                th.left.top scope="rowgroup" rowspan=(num_rows) { (no_break(&format::budget(row.budget))) }
+            }
             td.left { (key(row.arm)) " " (row.arm.label()) }
             @for pair in [row.ece, row.brier, row.nll] {
                 td.before { (format::score_or_none(pair[0])) }

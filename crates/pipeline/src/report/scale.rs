@@ -53,7 +53,10 @@ pub(super) fn nice_ticks((low, high): (f64, f64), target: usize) -> Vec<f64> {
     let step = nice_step(span / target.max(1) as f64);
     let first = (low / step + 1e-9).floor();
     let last = (high / step - 1e-9).ceil().max(first + 1.0);
-    (0..=(last - first).round() as usize).map(|at| (first + at as f64) * step).map(|tick| round_to(tick, step)).collect()
+    (0..=(last - first).round() as usize)
+        .map(|at| (first + at as f64) * step)
+        .map(|tick| round_to(tick, step))
+        .collect()
 }
 
 fn nice_step(raw: f64) -> f64 {

@@ -7,7 +7,7 @@ use crate::results::{Arm, Results, TaskResults};
 /// Widest table, in columns.
 const MAX_WIDTH: usize = 80;
 /// Narrowest table that keeps its columns apart.
-const MIN_WIDTH: usize = 60;
+const MIN_WIDTH: usize = 72;
 /// Columns of a line's name, with the gap after it.
 const NAME_WIDTH: usize = 13;
 
@@ -17,7 +17,7 @@ const DIM: &str = "2";
 /// How the table is shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TableOptions<'a> {
-    /// Columns there are; the table takes at least 60 and at most 80.
+    /// Columns there are; the table takes at least 72 and at most 80.
     pub width: usize,
     /// Whether to style with ANSI escape sequences.
     pub color: bool,
@@ -63,13 +63,14 @@ pub fn table(results: &Results, options: &TableOptions) -> String {
     let sentences = format!("{sentence} {}", caveat.unwrap_or_default());
     wrapped(&sentences, width).iter().for_each(|line| out.line(line));
     results.tasks.iter().for_each(|task| task_table(&mut out, task));
+    out.line("");
     if results.tasks.iter().any(|task| !findings::arms(task).is_empty()) {
         let key = out.styled("* best, its interval above the others   ~ best mean, intervals overlap", DIM);
         out.line(&key);
         let note = out.styled("± is half the width of the 95 % bootstrap interval", DIM);
         out.line(&note);
+        out.line("");
     }
-    out.line("");
     closing_lines(&mut out, results);
     if let Some(next) = options.next {
         let next = out.styled(next, BOLD);
@@ -117,32 +118,25 @@ fn cell(out: &Out, task: &TaskResults, arm: Arm, budget: f64, column: usize) -> 
 }
 
 fn closing_lines(out: &mut Out, results: &Results) {
-    for (at, task) in results.tasks.iter().enumerate() {
-        if let Some(text) = saving_text(task) {
-            out.named(if at == 0 { "labels" } else { "" }, &text);
-        }
+    let by_task = |what: &str, text: fn(&TaskResults) -> Option<String>| {
+        let texts: Vec<String> = results.tasks.iter().filter_map(text).collect();
+        if texts.is_empty() { String::new() } else { format!("{what}: {}", texts.join(", ")) }
+    };
+    let lines = [
+        ("labels", by_task("to match scratch at its most labels", saving_text)),
+        ("convergence", by_task("steps to the best score of scratch", convergence_text)),
+        ("calibration", calibration_text(results)),
+        ("cost", cost_text(results)),
+    ];
+    for (name, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
+        out.named(name, text);
     }
-    for (at, task) in results.tasks.iter().enumerate() {
-        if let Some(text) = convergence_text(task) {
-            out.named(if at == 0 { "convergence" } else { "" }, &text);
-        }
-    }
-    let calibration = calibration_text(results);
-    if !calibration.is_empty() {
-        out.named("calibration", &calibration);
-    }
-    out.named("cost", &cost_text(results));
 }
 
 fn saving_text(task: &TaskResults) -> Option<String> {
     match findings::label_saving(task) {
-        LabelSaving::Reached { budget, scratch_budget, .. } => Some(format!(
-            "{}: {} of the labels match scratch at {}",
-            task.name,
-            format::budget(budget),
-            format::budget(scratch_budget)
-        )),
-        LabelSaving::NotReached { .. } => Some(format!("{}: scratch with all labels is not matched", task.name)),
+        LabelSaving::Reached { budget, .. } => Some(format!("{} {}", task.name, format::budget(budget))),
+        LabelSaving::NotReached { .. } => Some(format!("{} not matched", task.name)),
         LabelSaving::NotMeasured => None,
     }
 }
@@ -150,12 +144,12 @@ fn saving_text(task: &TaskResults) -> Option<String> {
 fn convergence_text(task: &TaskResults) -> Option<String> {
     let own = task.convergence.as_ref()?;
     if own.num_reached == 0 || !own.ratio.is_finite() {
-        return Some(format!("{}: the best score of scratch is never reached", task.name));
+        return Some(format!("{} never reached", task.name));
     }
     Some(format!(
-        "{}: {} faster to the best score of scratch ({} to {})",
+        "{} {} ({} to {})",
         task.name,
-        format::factor(own.ratio),
+        findings::pace(own.ratio),
         format::factor(own.low),
         format::factor(own.high)
     ))
@@ -180,7 +174,7 @@ fn calibration_text(results: &Results) -> String {
     if arms.is_empty() {
         return String::new();
     }
-    format!("{} (error ECE before → after temperature scaling, all labels, mean of tasks)", arms.join(", "))
+    format!("ECE at most labels, mean of tasks, before → after temperature scaling: {}", arms.join(", "))
 }
 
 /// What the run cost, in one line.
@@ -215,7 +209,7 @@ pub fn one_line(results: &Results) -> String {
         parts.push(format!("above {} at {}", wins.join(", "), format::budget(verdict.budget)));
     }
     if let Some((ratio, _)) = findings::median_convergence(results) {
-        parts.push(format!("converges {}", format::factor(ratio)));
+        parts.push(format!("{} steps", findings::pace(ratio)));
     }
     parts.push(format::duration(findings::total_seconds(results)));
     format!("{}: {}", results.run.name, parts.join(" · "))
@@ -286,10 +280,11 @@ mod tests {
     #[test]
     fn lines_fit_and_styles_change_no_text() {
         let mut results = fixture::results();
-        results.tasks[0].name = "a-task-with-a-name-that-is-far-longer-than-anyone-should-ever-give-to-a-task-of-theirs".into();
-        for width in [0, 60, 72, 80, 500] {
+        results.tasks[0].name =
+            "a-task-with-a-name-that-is-far-longer-than-anyone-should-ever-give-to-a-task-of-theirs".into();
+        for width in [0, 64, 70, 72, 80, 500] {
             let text = table(&results, &options(width));
-            assert!(widest(&text) <= width.clamp(60, 80), "{width}: {}", widest(&text));
+            assert!(widest(&text) <= width.clamp(MIN_WIDTH, MAX_WIDTH), "{width}: {}", widest(&text));
         }
         let styled = table(&results, &TableOptions { color: true, ..options(80) });
         let plain = ["1", "2", "0"].iter().fold(styled, |text, code| text.replace(&format!("\x1b[{code}m"), ""));
@@ -300,7 +295,7 @@ mod tests {
     #[test]
     fn one_line_tells_the_run() {
         let line = one_line(&fixture::results());
-        assert!(line.starts_with("biomedical-mini: ") && line.contains(" at 10 % · converges "), "{line}");
+        assert!(line.starts_with("biomedical-mini: ") && line.contains(" at 10 % · 1.6× fewer steps · "), "{line}");
         assert_eq!(one_line(&fixture::empty()), "empty: not measured · 0.0 s");
     }
 }
