@@ -25,7 +25,7 @@ pub(super) fn pretraining(results: &Results) -> Section {
         body: html! {
             @if loss.is_none() && rate.is_none() && norm.is_none() { (nothing("No pretraining curve was recorded.")) }
             @else {
-                div.charts {
+                div.charts.medium {
                     @for (title, chart) in [("Loss", loss), ("Learning rate", rate), ("Gradient norm", norm)] {
                         @if let Some(chart) = chart { figure { figcaption { h3 { (title) } } (chart) } }
                     }
@@ -66,11 +66,11 @@ pub(super) fn corpus(results: &Results) -> Section {
             " for training, " (format::counted(facts.num_held_out, "document")) " kept aside for the held-out loss."
         },
         body: html! {
-            div.tables {
+            @if facts.num_train == 0 && facts.sources.is_empty() { (nothing("No corpus was read.")) } @else { div.tables {
                 @if !facts.sources.is_empty() { (sources(facts)) }
                 @if !facts.overlap.is_empty() { (overlap(facts)) }
                 (left_out(facts))
-            }
+            } }
         },
     }
 }
@@ -160,25 +160,32 @@ pub(super) fn cost(results: &Results) -> Section {
         body: html! {
             div.tables {
                 div { h3 { "Stages" } (stages(&results.run.stages)) }
-                div {
-                    h3 { "Pretraining" }
-                    dl.facts {
-                        @if !facts.model.is_empty() { (fact("Model", &facts.model)) }
-                        (fact("Parameters", &format::count(facts.num_parameters)))
-                        (fact("Tokens seen", &format::count(facts.num_tokens as usize)))
-                        (fact("Floating-point operations", &format::metric_prefix(facts.flops, "FLOP")))
-                        (fact("Time, over all interruptions", &format::duration(facts.wall_s)))
-                        @if let Some(rate) = findings::flops_per_second(results) {
-                            (fact("Achieved", &format::metric_prefix(rate, "FLOP/s")))
-                        }
-                        @if facts.wall_s > 0.0 {
-                            (fact("Tokens per second", &format::compact(facts.num_tokens as f64 / facts.wall_s)))
-                        }
-                    }
-                }
+                @if facts.num_tokens > 0 { (pretraining_cost(results)) }
                 (fine_tuning(results))
             }
         },
+    }
+}
+
+fn pretraining_cost(results: &Results) -> Markup {
+    let facts = &results.pretraining;
+    html! {
+        div {
+            h3 { "Pretraining" }
+            dl.facts {
+                @if !facts.model.is_empty() { (fact("Model", &facts.model)) }
+                (fact("Parameters", &format::count(facts.num_parameters)))
+                (fact("Tokens seen", &format::count(facts.num_tokens as usize)))
+                (fact("Floating-point operations", &format::metric_prefix(facts.flops, "FLOP")))
+                (fact("Time, over all interruptions", &format::duration(facts.wall_s)))
+                @if let Some(rate) = findings::flops_per_second(results) {
+                    (fact("Achieved", &format::metric_prefix(rate, "FLOP/s")))
+                }
+                @if facts.wall_s > 0.0 {
+                    (fact("Tokens per second", &format::compact(facts.num_tokens as f64 / facts.wall_s)))
+                }
+            }
+        }
     }
 }
 

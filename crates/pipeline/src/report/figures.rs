@@ -9,6 +9,7 @@ use super::scale::{Scale, Spacing, extent};
 use crate::results::{Arm, PretrainingFacts, PretrainingPoint, ReliabilityBin, TaskResults};
 
 const WIDE: (f64, f64) = (430.0, 280.0);
+const MEDIUM: (f64, f64) = (310.0, 240.0);
 const SMALL: (f64, f64) = (250.0, 250.0);
 
 /// Score by label budget with intervals.
@@ -183,7 +184,7 @@ pub(super) fn pretraining_loss(facts: &PretrainingFacts) -> Option<Markup> {
     let dots = facts.held_out.iter().map(|point| Dot {
         x: point.step as f64,
         y: point.loss,
-        radius: 4.0,
+        radius: 3.2,
         title: format!(
             "step {}, {} tokens: held-out loss {}, {} of masked tokens right",
             point.step,
@@ -194,8 +195,8 @@ pub(super) fn pretraining_loss(facts: &PretrainingFacts) -> Option<Markup> {
     });
     let chart = Chart {
         label: "Training and held-out loss by optimizer step".into(),
-        size: WIDE,
-        x: Axis::tight("optimizer steps", steps.map(|step| step as f64), 6)?,
+        size: MEDIUM,
+        x: Axis::tight("optimizer steps", steps.map(|step| step as f64).chain([0.0]), 4)?,
         y: Axis::nice("loss, nats per masked token", losses, 5)?,
         marks: vec![
             line("tfidf", "noisy", training),
@@ -216,8 +217,8 @@ pub(super) fn pretraining_quantity(
     extent(points.iter().map(|point| point.1))?;
     let chart = Chart {
         label: format!("{title} by optimizer step"),
-        size: WIDE,
-        x: Axis::tight("optimizer steps", points.iter().map(|point| point.0), 6)?,
+        size: MEDIUM,
+        x: Axis::tight("optimizer steps", points.iter().map(|point| point.0).chain([0.0]), 4)?,
         y: Axis::nice(title, points.iter().map(|point| point.1).chain([0.0]), 4)?,
         marks: vec![line("pretrained", "noisy", points)],
     };

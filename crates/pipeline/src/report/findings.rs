@@ -193,9 +193,10 @@ impl Verdict {
 
     /// How far the intervals carry the verdict, in one sentence.
     pub(super) fn caveat(&self) -> String {
-        let mut text = format!("Its 95 % interval lies above {}", self.clauses(|tally| tally.clearly_higher, ""));
+        let mut text =
+            format!("Its 95 % interval lies above {}", self.clauses(|tally| tally.clearly_higher, "that of "));
         if self.scratch.clearly_lower + self.tfidf.clearly_lower > 0 {
-            text.push_str(&format!("; it lies below {}", self.clauses(|tally| tally.clearly_lower, "")));
+            text.push_str(&format!("; it lies below {}", self.clauses(|tally| tally.clearly_lower, "that of ")));
         }
         text.push_str("; where intervals overlap, the difference may be chance.");
         text
@@ -293,7 +294,7 @@ impl LabelSaving {
                 )
             }
             Self::NotReached { target } => format!(
-                "The pretrained model does not hold the {} that scratch reaches with all labels.",
+                "The pretrained model does not reach, or does not hold, the {} of scratch at its largest budget.",
                 format::score(target)
             ),
             Self::NotMeasured => "Not measured: an arm is missing.".to_owned(),
@@ -515,7 +516,7 @@ mod tests {
         let verdict = verdict(&results).unwrap();
         assert_eq!(verdict.outcome(), Outcome::Hurts);
         assert!(verdict.sentence().contains("higher than scratch on 0 of 4 tasks and higher than TF-IDF on 0 of 4"));
-        assert!(verdict.caveat().contains("it lies below scratch on 4 of 4 tasks"), "{}", verdict.caveat());
+        assert!(verdict.caveat().contains("it lies below that of scratch on 4 of 4 tasks"), "{}", verdict.caveat());
         results.tasks.clear();
         assert_eq!(verdict_texts(&results).0, Outcome::NotMeasured);
     }

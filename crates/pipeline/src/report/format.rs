@@ -124,9 +124,8 @@ pub(super) fn tick(value: f64, step: f64) -> String {
     if value.abs() >= 10_000.0 {
         return trim_suffix(&compact(value));
     }
-    if value.abs() < 1e-3 {
-        let text = format!("{value:.1e}");
-        return text.replace(".0e", "e").replace('-', "−");
+    if step.abs() < 1e-3 && value.abs() < 0.01 {
+        return format!("{value:.1e}").replace(".0e", "e").replace('-', "−");
     }
     let decimals = (-step.abs().log10().floor()).clamp(0.0, 6.0) as usize;
     format!("{value:.decimals$}").replace('-', "−")
@@ -152,6 +151,7 @@ mod tests {
         assert_eq!([duration(0.84), duration(363.0), duration(8040.0)], ["0.8 s", "6 min 3 s", "2 h 14 min"]);
         assert_eq!([duration(59.7), difference(-0.0001), difference(-0.02)], ["1 min 0 s", "+0.000", "−0.020"]);
         assert_eq!([metric("macro_f1"), tick(0.25, 0.05), tick(20_000.0, 5000.0)], ["macro F1", "0.25", "20k"]);
+        assert_eq!([tick(5e-4, 5e-4), tick(1e-3, 5e-4), tick(0.8001, 1e-4)], ["5e−4", "1e−3", "0.8001"]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn score_rows(task: &TaskResults, arms: &[Arm]) -> Markup {
         tbody {
             tr.group {
                 th.left scope="rowgroup" colspan=(arms.len() + 3) {
-                    (task.name) " " small { (no_break(&task_facts(task))) }
+                    span.stay { (task.name) " " small { (no_break(&task_facts(task))) } }
                 }
                 td.range { @if let Some((low, high)) = figures::interval_extent(task) {
                     span { (format::score(low)) } span { (format::score(high)) }

@@ -123,7 +123,7 @@ fn closing_lines(out: &mut Out, results: &Results) {
         if texts.is_empty() { String::new() } else { format!("{what}: {}", texts.join(", ")) }
     };
     let lines = [
-        ("labels", by_task("to match scratch at its most labels", saving_text)),
+        ("labels", by_task("to match scratch at its largest budget", saving_text)),
         ("convergence", by_task("steps to the best score of scratch", convergence_text)),
         ("calibration", calibration_text(results)),
         ("cost", cost_text(results)),
@@ -174,7 +174,7 @@ fn calibration_text(results: &Results) -> String {
     if arms.is_empty() {
         return String::new();
     }
-    format!("ECE at most labels, mean of tasks, before → after temperature scaling: {}", arms.join(", "))
+    format!("ECE at the largest budget, mean of tasks, before → after temperature scaling: {}", arms.join(", "))
 }
 
 /// What the run cost, in one line.
