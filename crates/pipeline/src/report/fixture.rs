@@ -1,0 +1,283 @@
+//! Made-up results of a plausible run, for tests and for looking at the report.
+
+use std::collections::BTreeMap;
+
+use arable_core::Seed;
+
+use crate::results::{
+    Arm, Cell, Convergence, CorpusFacts, HeldOutPoint, OverlapFacts, PretrainingFacts, PretrainingPoint,
+    ReliabilityBin, Results, RunFacts, SourceFacts, Summary, TaskResults, TokenizerFacts,
+};
+
+pub(super) const BUDGETS: [f64; 6] = [0.01, 0.02, 0.05, 0.1, 0.25, 1.0];
+const NUM_SEEDS: u64 = 5;
+
+struct Shape {
+    name: &'static str,
+    kind: &'static str,
+    metric: &'static str,
+    num_train: usize,
+    num_labels: usize,
+    /// Score with no and with many labels, and examples to get half way, by arm.
+    arms: [(f64, f64, f64); 3],
+}
+
+const SHAPES: [Shape; 4] = [
+    Shape {
+        name: "disease-mentions",
+        kind: "tagging",
+        metric: "entity_f1",
+        num_train: 5432,
+        num_labels: 3,
+        arms: [(0.22, 0.84, 130.0), (0.02, 0.79, 900.0), (0.05, 0.62, 400.0)],
+    },
+    Shape {
+        name: "hallmarks-of-cancer",
+        kind: "multilabel",
+        metric: "macro_f1",
+        num_train: 12_119,
+        num_labels: 10,
+        arms: [(0.15, 0.78, 500.0), (0.05, 0.70, 1500.0), (0.12, 0.71, 700.0)],
+    },
+    Shape {
+        name: "abstract-sections",
+        kind: "classification",
+        metric: "accuracy",
+        num_train: 15_000,
+        num_labels: 5,
+        arms: [(0.42, 0.86, 260.0), (0.33, 0.83, 600.0), (0.45, 0.82, 300.0)],
+    },
+    Shape {
+        name: "question-answers",
+        kind: "classification",
+        metric: "accuracy",
+        num_train: 450,
+        num_labels: 3,
+        arms: [(0.48, 0.61, 60.0), (0.47, 0.575, 90.0), (0.49, 0.625, 55.0)],
+    },
+];
+
+/// Four tasks, six budgets, five seeds.
+pub(super) fn results() -> Results {
+    Results {
+        run: run_facts(),
+        corpus: corpus_facts(),
+        tokenizer: TokenizerFacts {
+            vocab_size: 8192,
+            fertility_domain: 1.437,
+            fertility_general: Some(1.842),
+            num_train_tokens: 14_812_330,
+        },
+        pretraining: pretraining_facts(),
+        tasks: SHAPES.iter().map(task).collect(),
+    }
+}
+
+/// A run that measured nothing yet.
+pub(super) fn empty() -> Results {
+    Results {
+        run: RunFacts {
+            name: "empty".into(),
+            config_digest: "0".repeat(64),
+            code_version: "0.1.0".into(),
+            resolved_toml: String::new(),
+            machine: BTreeMap::new(),
+            num_threads: 1,
+            precision: "f32".into(),
+            stages: Vec::new(),
+        },
+        corpus: CorpusFacts::default(),
+        tokenizer: TokenizerFacts::default(),
+        pretraining: PretrainingFacts::default(),
+        tasks: Vec::new(),
+    }
+}
+
+/// A number in `[-1, 1)` that depends on its name and place alone.
+fn noise(name: &str, step: u64, index: u64) -> f64 {
+    let hash = arable_core::Digest::of(format!("{name}/{step}/{index}").as_bytes());
+    let word = u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("four bytes"));
+    f64::from(word) / f64::from(u32::MAX) * 2.0 - 1.0
+}
+
+fn run_facts() -> RunFacts {
+    let machine = [
+        ("cores", "2"),
+        ("memory", "23.0 GiB"),
+        ("operating system", "Linux 6.1 x86-64"),
+        ("processor", "AMD EPYC 9R45 (AVX-512, bf16)"),
+    ];
+    RunFacts {
+        name: "biomedical-mini".into(),
+        config_digest: arable_core::Digest::of(b"fixture").to_string(),
+        code_version: "0.1.0 (3f2a9c1)".into(),
+        resolved_toml: "[domain]\nname = \"biomedical\"\n\n[pretrain]\nsize = \"mini\"\nnum_steps = 3000\n\
+                        mask_prob = 0.3\n\n[[task]]\nname = \"disease-mentions\"\nkind = \"tagging\"\n"
+            .into(),
+        machine: machine.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        num_threads: 2,
+        precision: "bf16".into(),
+        stages: [("corpus", 0.0), ("tokenize", 21.4), ("pretrain", 2520.7), ("adapt", 1833.2), ("evaluate", 48.9)]
+            .map(|(name, seconds)| (name.to_owned(), seconds))
+            .into(),
+    }
+}
+
+fn corpus_facts() -> CorpusFacts {
+    let source = |name: &str, num_documents, num_words, num_rejected, num_kept| SourceFacts {
+        name: name.into(),
+        num_documents,
+        num_words,
+        num_rejected,
+        num_kept,
+    };
+    let overlap = |shape: &Shape, num_examples_found, num_documents_removed| OverlapFacts {
+        task: shape.name.into(),
+        num_examples: shape.num_train / 5,
+        num_examples_found,
+        num_documents_removed,
+    };
+    CorpusFacts {
+        sources: vec![
+            source("pubmed-abstracts", 48_210, 9_870_114, 12, 46_002),
+            source("open-textbooks", 1_204, 1_530_872, 3, 1_190),
+        ],
+        num_exact_duplicates: 1_544,
+        num_normalized_duplicates: 431,
+        overlap: vec![
+            overlap(&SHAPES[0], 17, 19),
+            overlap(&SHAPES[1], 204, 188),
+            overlap(&SHAPES[2], 0, 0),
+            overlap(&SHAPES[3], 41, 40),
+        ],
+        num_train: 46_250,
+        num_held_out: 942,
+        num_train_words: 10_933_005,
+        rejects: [("invalid UTF-8", 9), ("no text field", 6)].map(|(name, number)| (name.to_owned(), number)).into(),
+    }
+}
+
+fn pretraining_facts() -> PretrainingFacts {
+    let point = |at: u64| {
+        let step = at * 15;
+        let warm = (step as f64 / 300.0).min(1.0);
+        let cosine = 0.5 + 0.5 * (std::f64::consts::PI * (step as f64 / 3000.0)).cos();
+        PretrainingPoint {
+            step,
+            num_tokens: step * 8192,
+            loss: 2.6 + 6.4 * (-(step as f64) / 600.0).exp() + 0.12 * noise("loss", step, 0),
+            grad_norm: 0.7 + 3.0 * (-(step as f64) / 200.0).exp() + 0.2 * noise("grad", step, 0).abs(),
+            learning_rate: 1e-3 * warm * cosine,
+        }
+    };
+    let held_out = |at: u64| {
+        let step = at * 300;
+        let loss = 2.72 + 6.3 * (-(step as f64) / 620.0).exp();
+        HeldOutPoint { step, num_tokens: step * 8192, loss, accuracy: 0.52 - 0.07 * (loss - 2.72) }
+    };
+    PretrainingFacts {
+        model: "mini".into(),
+        num_parameters: 8_214_528,
+        num_tokens: 24_576_000,
+        flops: 1.21e15,
+        wall_s: 2510.0,
+        curve: (1..=200).map(point).collect(),
+        held_out: (1..=10).map(held_out).collect(),
+    }
+}
+
+fn task(shape: &Shape) -> TaskResults {
+    let mut cells = Vec::new();
+    let mut summaries = Vec::new();
+    for (arm_idx, arm) in Arm::ALL.into_iter().enumerate() {
+        for (budget_idx, budget) in BUDGETS.into_iter().enumerate() {
+            let own: Vec<Cell> = (0..NUM_SEEDS).map(|seed| cell(shape, arm_idx, budget_idx, seed)).collect();
+            let scores = own.iter().map(|cell| cell.metrics[shape.metric]);
+            let mean = scores.sum::<f64>() / NUM_SEEDS as f64;
+            let half = 0.008 + 0.05 / (1.0 + (budget * shape.num_train as f64 / 40.0).sqrt());
+            summaries.push(Summary {
+                arm,
+                budget,
+                num_examples: own[0].num_examples,
+                mean,
+                low: mean - half,
+                high: mean + 0.9 * half,
+                num_seeds: NUM_SEEDS as usize,
+            });
+            cells.extend(own);
+        }
+    }
+    TaskResults {
+        name: shape.name.into(),
+        kind: shape.kind.into(),
+        metric: shape.metric.into(),
+        num_train: shape.num_train,
+        num_dev: shape.num_train / 5,
+        num_test: shape.num_train / 5,
+        num_labels: shape.num_labels,
+        cells,
+        summaries,
+        convergence: Some(Convergence {
+            ratio: shape.arms[1].2 / shape.arms[0].2 * 0.6,
+            low: shape.arms[1].2 / shape.arms[0].2 * 0.5,
+            high: shape.arms[1].2 / shape.arms[0].2 * 0.8,
+            scratch_steps: 900,
+            pretrained_steps: (900.0 / (shape.arms[1].2 / shape.arms[0].2 * 0.6)) as u64,
+            num_reached: 5,
+            num_seeds: 5,
+        }),
+    }
+}
+
+fn cell(shape: &Shape, arm_idx: usize, budget_idx: usize, seed: u64) -> Cell {
+    let arm = Arm::ALL[arm_idx];
+    let budget = BUDGETS[budget_idx];
+    let (none, many, half) = shape.arms[arm_idx];
+    let num_examples = (budget * shape.num_train as f64).ceil() as usize;
+    let place = Seed(seed).child(shape.name).0;
+    let full = none + (many - none) * num_examples as f64 / (num_examples as f64 + half);
+    let score = full + 0.012 * noise("score", place, (arm_idx * 10 + budget_idx) as u64);
+    let over = 0.16 * (1.0 - budget.sqrt()) + [0.05, 0.07, 0.03][arm_idx];
+    let (nll, brier) = (1.6 * (1.0 - score) + over, 1.1 * (1.0 - score) + over / 2.0);
+    let metrics = [
+        (shape.metric, score),
+        ("nll", nll),
+        ("brier", brier),
+        ("ece", over),
+        ("nll_scaled", nll - over * 0.8),
+        ("brier_scaled", brier - over * 0.3),
+        ("ece_scaled", 0.012 + over * 0.1),
+    ];
+    Cell {
+        arm,
+        budget,
+        num_examples,
+        seed,
+        learning_rate: [5e-5, 2e-4, 1.0][arm_idx],
+        num_steps: if arm == Arm::Tfidf { 0 } else { 1200 },
+        wall_s: [22.0, 23.0, 0.8][arm_idx] * budget.sqrt(),
+        metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
+        curve: if arm == Arm::Tfidf { Vec::new() } else { curve(arm_idx, none, full, place) },
+        reliability: bins(over, shape.num_train / 5),
+        reliability_scaled: bins(0.02 * noise("bins", place, arm_idx as u64), shape.num_train / 5),
+    }
+}
+
+fn curve(arm_idx: usize, none: f64, full: f64, place: u64) -> Vec<(u64, f64)> {
+    let pace = [120.0, 330.0][arm_idx];
+    let score = |step: u64| {
+        let rise = 1.0 - (-(step as f64) / pace).exp();
+        none + (full - none) * rise + 0.015 * noise("curve", place, step + arm_idx as u64)
+    };
+    (1..=24).map(|at| (at * 50, score(at * 50))).collect()
+}
+
+fn bins(over: f64, total: usize) -> Vec<ReliabilityBin> {
+    let bin = |at: usize| {
+        let confidence = (at as f64 + 0.55) / 15.0;
+        let share = (confidence * 3.0).exp() / 90.0;
+        let accuracy = (confidence - over * confidence * 1.3 + 0.02 * noise("bin", at as u64, 0)).clamp(0.0, 1.0);
+        ReliabilityBin { count: if at < 3 { 0 } else { (share * total as f64) as usize }, confidence, accuracy }
+    };
+    (0..15).map(bin).collect()
+}
