@@ -63,7 +63,7 @@ pub enum ConfigError {
         /// The key of the value, or of the table that holds an unknown key.
         key: KeyPath,
         /// What is wrong.
-        problem: Problem,
+        problem: Box<Problem>,
     },
     /// Values that are legal alone but not together, or a setting that could not take effect.
     #[error("{at}: {message}")]

@@ -124,7 +124,11 @@ impl Written {
     fn apply(&mut self, text: &str, idx: usize, schema: &serde_json::Value) -> Result<(), ConfigError> {
         let at = self.at(Place::Set { idx });
         let set = Set::parse(text, idx).map_err(|message| ConfigError::BadSet { at: at.clone(), message })?;
-        set.apply(&mut self.root, schema).map_err(|(key, problem)| ConfigError::Refused { at, key, problem })
+        set.apply(&mut self.root, schema).map_err(|(key, problem)| ConfigError::Refused {
+            at,
+            key,
+            problem: problem.into(),
+        })
     }
 
     fn refuse(&self, fault: Fault, schema: &serde_json::Value) -> ConfigError {
@@ -132,7 +136,7 @@ impl Written {
         if let Problem::UnknownKey { key, elsewhere, .. } = &mut problem {
             *elsewhere = schema::places_of(schema, key);
         }
-        ConfigError::Refused { at: self.at(at.unwrap_or(self.root.at)), key, problem }
+        ConfigError::Refused { at: self.at(at.unwrap_or(self.root.at)), key, problem: problem.into() }
     }
 
     fn at(&self, place: Place) -> At {

@@ -142,7 +142,7 @@ fn unknown_keys_are_answered_with_the_nearest() {
     );
     check(
         "pretrain.objective = { clm = { window = 3, mask = 1 } }",
-        "read arable.toml:1:44: unknown key `mask` in `pretrain.objective.clm`\nKnown here: `window`",
+        "read arable.toml:1:44: unknown key `mask` in `pretrain.objective.clm`\nknown here: `window`",
     );
 }
 
@@ -202,7 +202,7 @@ fn broken_toml_is_named_with_its_line() {
     );
     check(
         "corpus.source = [{ name = \"a\", path = ./data/a.jsonl }]",
-        "read arable.toml:1:40: `./data/a.jsonl` is not in quotes\nwrite texts in quotes: \"./data/a.jsonl\"",
+        "read arable.toml:1:39: `./data/a.jsonl` is not in quotes\nwrite texts in quotes: \"./data/a.jsonl\"",
     );
     check("seed = 1\nseed = 2\n", "read arable.toml:2:1: duplicate key");
     check(&format!("seed = 1{}", "0".repeat(40)), "read arable.toml:1:8: the number is too large");
