@@ -1,0 +1,210 @@
+//! What can be typed: commands and flags, without what they do.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Grows models that know a domain from its raw text, its knowledge and few labels.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "arable", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command may be told.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  arable demo            the whole thing on a bundled domain, offline
+  arable init turbines   a commented arable.toml for a domain of your own
+  arable run             do what it says; a second time, only what changed";
+
+/// Flags that stand before or after any command.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct Global {
+    /// The configuration to read [default: arable.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Put a value over what the configuration says; may be repeated, later ones win
+    ///
+    /// Elements of a list go by name or by index: `--set corpus.source.manuals.weight=0.5`. The value is TOML, or else a
+    /// text.
+    #[arg(long = "set", global = true, value_name = "KEY.PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// The folder that holds the runs [default: runs]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// How many threads compute [default: one for each core]; the results are the same for any number
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// The precision of matrix work: `auto` takes bf16 where the processor has it [default: auto]
+    #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "auto|f32|bf16")]
+    pub precision: Option<Precision>,
+    /// Say more about what is done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Print the facts as JSON on stdout; what is for people stays on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The precision of matrix work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// bf16 where the processor has it, f32 elsewhere.
+    #[default]
+    Auto,
+    /// 32 bits throughout.
+    F32,
+    /// bf16 products with f32 sums.
+    Bf16,
+}
+
+/// The commands, in the order of a domain's life.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Write a commented arable.toml to start from
+    ///
+    /// Nothing that exists is written over.
+    #[command(after_help = "Example:\n  arable init turbines")]
+    Init {
+        /// The folder of the domain, made where it does not exist
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Do what the configuration says: curate, tokenize, pretrain, adapt, evaluate, report
+    ///
+    /// What an earlier run has done and nothing has changed since is not done again.
+    #[command(after_help = "Examples:\n  arable run\n  arable run --dry-run --set pretrain.steps=200")]
+    Run {
+        /// Check the configuration, show what would be done, and stop
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Go on with a run that was stopped, to the same bits as if it had not been
+    #[command(after_help = "Examples:\n  arable resume\n  arable resume turbines-0f3a2b --threads 8")]
+    Resume {
+        /// The run [default: the latest]
+        name: Option<String>,
+    },
+    /// Write a run's report as one HTML page, and show its table
+    #[command(after_help = "Examples:\n  arable report\n  arable report turbines-0f3a2b --json")]
+    Report {
+        /// The run [default: the latest]
+        name: Option<String>,
+    },
+    /// Do the whole thing on a bundled domain, offline, in about a minute
+    #[command(after_help = "Example:\n  arable demo --out /tmp/arable-demo")]
+    Demo,
+    /// List the runs
+    #[command(after_help = "Example:\n  arable runs --json")]
+    Runs,
+    /// Show the configuration with everything filled in, or what it may hold
+    #[command(subcommand, after_help = "Example:\n  arable config show --origin")]
+    Config(ConfigCommand),
+}
+
+/// What to show about the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every value as a run would use it
+    #[command(after_help = "Example:\n  arable config show --origin --set model.size=mini")]
+    Show {
+        /// Say for each value where it comes from: a line of the file, --set, another value, or the default
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print the JSON schema of arable.toml, for editors
+    #[command(after_help = "Example:\n  arable config schema > arable.schema.json")]
+    Schema,
+}
+
+impl Args {
+    /// The flags that were given and that the command has no use for. A setting that cannot take effect is an error,
+    /// so the caller refuses them.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let Global { config, sets, out, threads, precision, .. } = &self.global;
+        let takes = self.command.takes();
+        let given = [
+            ("--config", config.is_some()),
+            ("--set", !sets.is_empty()),
+            ("--out", out.is_some()),
+            ("--threads", threads.is_some()),
+            ("--precision", precision.is_some()),
+        ];
+        given.into_iter().filter(|(flag, is_given)| *is_given && !takes.contains(flag)).map(|(flag, _)| flag).collect()
+    }
+}
+
+impl Command {
+    /// The flags that change what the command does. A resumed run keeps the configuration and the precision that it
+    /// was started with.
+    fn takes(&self) -> &'static [&'static str] {
+        match self {
+            Self::Init { .. } | Self::Config(ConfigCommand::Schema) => &[],
+            Self::Run { .. } => &["--config", "--set", "--out", "--threads", "--precision"],
+            Self::Resume { .. } => &["--config", "--out", "--threads"],
+            Self::Report { .. } | Self::Runs => &["--config", "--out"],
+            Self::Demo => &["--set", "--out", "--threads", "--precision"],
+            Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],
+        }
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number from 1 is wanted".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}\n{error}"))
+    }
+
+    /// The lines of the help texts that start with the program's name.
+    fn examples(command: &clap::Command, found: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.lines().map(str::trim).filter(|line| line.starts_with("arable "));
+        let typed = lines.map(|line| line.split("   ").next().unwrap_or(line).split(" > ").next().unwrap_or(line));
+        found.extend(typed.map(str::to_owned));
+        command.get_subcommands().for_each(|inner| examples(inner, found));
+    }
+
+    #[test]
+    fn examples_in_the_help_texts_are_true() {
+        Args::command().debug_assert();
+        let mut lines = Vec::new();
+        examples(&Args::command(), &mut lines);
+        assert!(lines.len() >= 12, "{lines:?}");
+        for line in lines {
+            assert_eq!(parse(&line).without_effect(), [""; 0], "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_stand_before_and_after_the_command() {
+        let args = parse("arable --set a=1 --threads 2 run --dry-run --precision bf16 --set b.c=x=y -v");
+        assert_eq!(args.command, Command::Run { dry_run: true });
+        assert_eq!((args.global.threads, args.global.precision), (Some(2), Some(Precision::Bf16)));
+        assert!(args.global.verbose);
+        assert_eq!(parse("arable run --set a=1 --set b.c=x=y").global.sets, ["a=1", "b.c=x=y"]);
+        assert!(Args::try_parse_from(["arable", "run", "--threads", "0"]).is_err());
+    }
+
+    #[test]
+    fn flags_without_effect_are_found() {
+        assert_eq!(parse("arable config schema --config a.toml --out b").without_effect(), ["--config", "--out"]);
+        assert_eq!(parse("arable resume --set a=1 --threads 2").without_effect(), ["--set"]);
+        assert!(parse("arable init").without_effect().is_empty());
+    }
+}

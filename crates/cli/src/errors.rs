@@ -1,0 +1,72 @@
+//! Errors as people read them.
+
+use std::fmt::Write;
+
+use arable_pipeline::advice;
+
+/// The text for an error that ends a command: what failed, why, and what to do.
+///
+/// ```text
+/// error: failed to pretrain
+///   read the shard shards/000003.bin
+///   unexpected end of file
+///
+/// hint: run `arable run` to write the shards again
+/// ```
+///
+/// Messages are fragments that read after "failed to", so the outermost one gets these words in front.
+pub fn render(error: &anyhow::Error) -> String {
+    let mut messages = error.chain().map(ToString::to_string);
+    let mut text = format!("error: {}\n", headline(&messages.next().unwrap_or_default()));
+    let mut last = String::new();
+    for message in messages {
+        // Some libraries repeat their cause in their own message.
+        if message != last {
+            text.push_str(&indented(&message));
+        }
+        last = message;
+    }
+    if let Some(hint) = advice::hint(error) {
+        writeln!(text, "\nhint: {hint}").expect("a String takes every write");
+    }
+    text
+}
+
+fn headline(message: &str) -> String {
+    let mut lines = message.trim_end().lines();
+    let first = lines.next().unwrap_or("finish").trim_start_matches("failed to ");
+    let rest: String = lines.map(|line| format!("\n  {line}")).collect();
+    format!("failed to {first}{rest}")
+}
+
+fn indented(message: &str) -> String {
+    message.trim_end().lines().map(|line| format!("  {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use arable_pipeline::advice::with_hint;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_indented_and_the_hint_comes_last() {
+        let error = with_hint(anyhow!("unexpected end of file\nat byte 7"), "run `arable run` again");
+        let error = error.context("read the shard shards/000003.bin").context("pretrain");
+        let expected = "\
+error: failed to pretrain
+  read the shard shards/000003.bin
+  unexpected end of file
+  at byte 7
+
+hint: run `arable run` again
+";
+        assert_eq!(render(&error), expected);
+    }
+
+    #[test]
+    fn no_causes_no_hint() {
+        assert_eq!(render(&anyhow!("failed to open file `a`")), "error: failed to open file `a`\n");
+    }
+}
