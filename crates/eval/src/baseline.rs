@@ -320,14 +320,15 @@ mod tests {
 
     /// Whether `cause` occurs decides the class, the labels and the tags.
     fn examples(task: Task, n: usize) -> Vec<Example> {
-        let text = |i: usize| format!("word{} {} tail{}", i % 7, if i % 3 == 0 { "cause" } else { "chance" }, i % 5);
+        let text =
+            |i: usize| format!("word{} {} tail{}", i % 7, if i.is_multiple_of(3) { "cause" } else { "chance" }, i % 5);
         let make = |i: usize| {
-            let label = if i % 3 == 0 { "yes" } else { "no" }.to_owned();
+            let label = if i.is_multiple_of(3) { "yes" } else { "no" }.to_owned();
             match task {
                 Task::Class => example(i, Input::Text(text(i)), Target::Class(label)),
                 Task::Multilabel => example(i, Input::Text(text(i)), Target::Classes(vec![label])),
                 Task::Tagging => {
-                    let tag = if i % 3 == 0 { "B-Cause" } else { "O" };
+                    let tag = if i.is_multiple_of(3) { "B-Cause" } else { "O" };
                     let tags = ["O", tag, "O"].map(str::to_owned).to_vec();
                     example(i, Input::Words(text(i).split(' ').map(str::to_owned).collect()), Target::Tags(tags))
                 }
