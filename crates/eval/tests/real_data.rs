@@ -1,6 +1,6 @@
 //! The linear arm on public data, where it is at hand.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::PathBuf;
 
