@@ -172,9 +172,9 @@ impl Predictions {
     pub(crate) fn decisions(&self) -> Box<dyn Iterator<Item = Decision<'_>> + '_> {
         match self {
             Self::Class(class) => Box::new(among(class.num_classes, &class.logits, &class.gold)),
-            Self::Multilabel(labels) => Box::new(
-                labels.logits.iter().zip(&labels.gold).map(|(&logit, &gold)| Decision::Binary { logit, gold }),
-            ),
+            Self::Multilabel(labels) => {
+                Box::new(labels.logits.iter().zip(&labels.gold).map(|(&logit, &gold)| Decision::Binary { logit, gold }))
+            }
             Self::Tagging(tagging) => Box::new(
                 tagging
                     .sentences
@@ -299,11 +299,7 @@ fn normalizer(logits: &[f32]) -> (f64, f64) {
     (top, logits.iter().map(|&logit| (f64::from(logit) - top).exp()).sum())
 }
 
-fn among<'a>(
-    num_labels: usize,
-    logits: &'a [f32],
-    gold: &'a [u32],
-) -> impl Iterator<Item = Decision<'a>> + use<'a> {
+fn among<'a>(num_labels: usize, logits: &'a [f32], gold: &'a [u32]) -> impl Iterator<Item = Decision<'a>> + use<'a> {
     let rows = logits.chunks_exact(num_labels).zip(gold);
     rows.map(|(logits, &gold)| Decision::Among { logits, gold: gold as usize })
 }

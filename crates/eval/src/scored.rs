@@ -158,16 +158,15 @@ impl Scored {
 
     /// The value with every example counted `weight(index)` times.
     pub(crate) fn weighted(&self, weight: impl Fn(usize) -> f64) -> f64 {
-        let mut groups = vec![Sums::default(); self.num_groups()];
+        let mut groups = vec![Sums::default(); self.num_fixed_groups as usize];
         for (i, counts) in self.examples.iter().enumerate() {
             let weight = weight(i);
             if weight > 0.0 {
-                counts.iter().for_each(|&count| groups[count.group as usize].add(count, weight));
+                counts.iter().for_each(|&count| add_to(&mut groups, count, weight));
             }
         }
-        let counts = |(i, sums): &(usize, &Sums)| {
-            *i < self.num_fixed_groups as usize || sums.predicted + sums.gold > 0.0
-        };
+        let counts =
+            |(i, sums): &(usize, &Sums)| *i < self.num_fixed_groups as usize || sums.predicted + sums.gold > 0.0;
         let scores: Vec<f64> = groups.iter().enumerate().filter(counts).map(|(_, sums)| sums.f1()).collect();
         ratio(scores.iter().sum(), scores.len() as f64)
     }
@@ -178,11 +177,14 @@ impl Scored {
         self.examples.iter().flatten().for_each(|&count| total.add(count, 1.0));
         total
     }
+}
 
-    fn num_groups(&self) -> usize {
-        let last = self.examples.iter().flatten().map(|count| count.group as usize + 1).max();
-        last.unwrap_or(0).max(self.num_fixed_groups as usize)
+fn add_to(groups: &mut Vec<Sums>, count: Count, weight: f64) {
+    let group = count.group as usize;
+    if group >= groups.len() {
+        groups.resize(group + 1, Sums::default());
     }
+    groups[group].add(count, weight);
 }
 
 fn class_counts(class: &ClassPredictions, metric: HeadlineMetric) -> Result<Vec<Vec<Count>>, MetricError> {
@@ -211,25 +213,26 @@ fn class_pair(predicted: usize, gold: usize) -> Vec<Count> {
 }
 
 fn multilabel_counts(labels: &MultilabelPredictions, metric: HeadlineMetric) -> Result<Vec<Vec<Count>>, MetricError> {
-    let row = |row: &mut dyn Iterator<Item = (bool, bool)>| match metric {
-        HeadlineMetric::Accuracy => vec![choice(row.all(|(predicted, gold)| predicted == gold))],
-        _ => label_counts(row, metric == HeadlineMetric::MacroF1),
-    };
     match metric {
+        HeadlineMetric::Accuracy => {
+            Ok(labels.rows().map(|mut row| vec![choice(row.all(|(predicted, gold)| predicted == gold))]).collect())
+        }
+        HeadlineMetric::MicroF1 => {
+            Ok(labels.rows().map(|row| vec![label_counts(row).fold(Count::default(), sum)]).collect())
+        }
+        HeadlineMetric::MacroF1 => Ok(labels.rows().map(|row| label_counts(row).collect()).collect()),
         HeadlineMetric::EntityF1 => Err(MetricError { metric, task: "multi-label" }),
-        _ => Ok(labels.rows().map(|mut pairs| row(&mut pairs)).collect()),
     }
 }
 
-fn label_counts(row: &mut dyn Iterator<Item = (bool, bool)>, by_label: bool) -> Vec<Count> {
-    let of_label = |(label, (predicted, gold)): (usize, (bool, bool))| Count {
+/// The labels of one example that are predicted or gold.
+fn label_counts(row: impl Iterator<Item = (bool, bool)>) -> impl Iterator<Item = Count> {
+    row.enumerate().filter(|(_, (predicted, gold))| *predicted || *gold).map(|(label, (predicted, gold))| Count {
         group: label as u32,
         hits: (predicted && gold).into(),
         predicted: predicted.into(),
         gold: gold.into(),
-    };
-    let present = row.enumerate().filter(|(_, (predicted, gold))| *predicted || *gold).map(of_label);
-    if by_label { present.collect() } else { vec![present.fold(Count::default(), sum)] }
+    })
 }
 
 fn sum(a: Count, b: Count) -> Count {
@@ -259,4 +262,46 @@ fn entity_count(tags: &[String], sentence: &TagSentence) -> Count {
     // Both lists are in order of their starts, which differ, so a search finds equals.
     let hits = predicted.iter().filter(|span| gold.binary_search(span).is_ok()).count();
     Count { group: 0, hits: hits as u32, predicted: predicted.len() as u32, gold: gold.len() as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One-hot logits for `predicted`.
+    fn one_hot(num_classes: usize, predicted: &[usize]) -> Vec<f32> {
+        predicted.iter().flat_map(|&p| (0..num_classes).map(move |class| f32::from(u8::from(class == p)))).collect()
+    }
+
+    #[test]
+    fn values_by_hand() {
+        let class = Predictions::class(4, one_hot(4, &[0, 0, 1, 2]), vec![0, 1, 1, 1]).unwrap();
+        let value = |metric| Scored::new(&class, metric).unwrap().value();
+        assert_eq!(value(HeadlineMetric::Accuracy), 0.5);
+        assert_eq!(value(HeadlineMetric::MicroF1), 0.5);
+        // Class 3 is absent and does not count; class 2 is predicted only and counts as 0.
+        assert_eq!(value(HeadlineMetric::MacroF1), (2.0 / 3.0 + 0.5 + 0.0) / 3.0);
+    }
+
+    #[test]
+    fn entities_need_exact_spans_and_kinds() {
+        let tags: Vec<String> = ["B-A", "B-B", "I-A", "I-B", "O"].map(String::from).to_vec();
+        let sentence = TagSentence { logits: one_hot(5, &[0, 2, 4, 1, 0]), gold: vec![0, 2, 4, 0, 0] };
+        let tagging = Predictions::tagging(tags, vec![sentence]).unwrap();
+        let entities = Scored::new(&tagging, HeadlineMetric::EntityF1).unwrap();
+        assert_eq!(entities.value(), 2.0 * 2.0 / 6.0);
+        assert_eq!(Scored::new(&tagging, HeadlineMetric::Accuracy).unwrap().value(), 0.8);
+        assert!(Scored::new(&tagging, HeadlineMetric::MacroF1).is_err());
+    }
+
+    #[test]
+    fn stored_scores_keep_their_value() {
+        let labels = Predictions::multilabel(2, vec![1.0, -1.0, -1.0, -1.0], vec![true, false, false, true]).unwrap();
+        for metric in [HeadlineMetric::Accuracy, HeadlineMetric::MicroF1, HeadlineMetric::MacroF1] {
+            let scored = Scored::new(&labels, metric).unwrap();
+            let text = serde_json::to_string(&scored).unwrap();
+            assert_eq!(serde_json::from_str::<Scored>(&text).unwrap(), scored);
+        }
+        assert_eq!(Scored::new(&labels, HeadlineMetric::MacroF1).unwrap().value(), 0.5);
+    }
 }
