@@ -191,8 +191,9 @@ fn assemble(
     let bytes: BTreeSet<char> = ByteLevel::alphabet().into_iter().collect();
     let all = special.iter().cloned().chain(bytes.into_iter().map(String::from)).chain(tokens);
     let ids: BTreeMap<String, usize> = all.enumerate().map(|(id, token)| (token, id)).collect();
-    let model: BPE = serde_json::from_value(json!({ "type": "BPE", "vocab": ids, "merges": merges }))
-        .map_err(|error| TrainError::Trainer(error.into()))?;
+    // Through text, because the library's parser wants to borrow.
+    let written = json!({ "type": "BPE", "vocab": ids, "merges": merges }).to_string();
+    let model: BPE = serde_json::from_str(&written).map_err(|error| TrainError::Trainer(error.into()))?;
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(splitter()));
     tokenizer.with_decoder(Some(splitter()));
@@ -250,7 +251,7 @@ pub(crate) mod tests {
     }
 
     fn config() -> TokenizerConfig {
-        TokenizerConfig { vocab_size: 330, ..TokenizerConfig::default() }
+        TokenizerConfig { vocab_size: 300, ..TokenizerConfig::default() }
     }
 
     #[test]
@@ -260,7 +261,7 @@ pub(crate) mod tests {
         for (id, token) in order.iter().enumerate() {
             assert_eq!(vocabulary.token(id as u32).unwrap(), *token);
         }
-        assert_eq!(vocabulary.size(), 330);
+        assert_eq!(vocabulary.size(), 300);
     }
 
     #[test]
