@@ -1,0 +1,317 @@
+//! Packed tokens on the disk.
+//!
+//! `tokens.bin` holds all tokens of all documents, one after the other, as little-endian 32-bit words: the id, and in the
+//! top bit whether the token begins a word. `offsets.bin` holds where each document starts, counted in tokens, as
+//! little-endian 64-bit words, and at its end the number of all tokens.
+
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use arable_core::Hint;
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::vocabulary::{Encoded, Vocabulary};
+
+/// The name of the file with the tokens.
+pub const TOKENS: &str = "tokens.bin";
+/// The name of the file with the starts of the documents.
+pub const OFFSETS: &str = "offsets.bin";
+
+const WORD_START: u32 = 1 << 31;
+const TOKEN_BYTES: u64 = size_of::<u32>() as u64;
+
+/// Bytes of text that are encoded together: enough to keep all threads busy, little enough to hold in memory.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// The id of a packed token.
+#[inline]
+pub fn token_id(packed: u32) -> u32 {
+    packed & !WORD_START
+}
+
+/// Whether a packed token begins a word.
+#[inline]
+pub fn starts_word(packed: u32) -> bool {
+    packed & WORD_START != 0
+}
+
+fn packed(encoded: &Encoded) -> impl Iterator<Item = u32> {
+    encoded.ids.iter().zip(&encoded.word_starts).map(|(id, start)| id | if *start { WORD_START } else { 0 })
+}
+
+/// Why shards could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The two files do not fit each other: one was cut or is of other shards.
+    #[error("use the shards in `{}`: `{file}` has {got} bytes instead of {expected}", folder.display())]
+    Size {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        file: &'static str,
+        /// Bytes there should be.
+        expected: u64,
+        /// Bytes there are.
+        got: u64,
+    },
+    /// The starts of the documents are not in order.
+    #[error("use the shards in `{}`: document {document_idx} ends before it starts", folder.display())]
+    Order {
+        /// The folder.
+        folder: PathBuf,
+        /// The first document that is wrong.
+        document_idx: usize,
+    },
+    /// Reading or writing failed; the message names the path.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Hint for ShardError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Size { folder, .. } | Self::Order { folder, .. } => {
+                Some(format!("delete the folder to have the shards packed again: {}", folder.display()))
+            }
+            Self::Io(_) => None,
+        }
+    }
+}
+
+/// What was packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardFacts {
+    /// Documents, empty ones included.
+    pub num_documents: u64,
+    /// Tokens, without special ones.
+    pub num_tokens: u64,
+    /// Words, separated by whitespace.
+    pub num_words: u64,
+    /// Bytes of text.
+    pub num_bytes: u64,
+    /// The length of the longest document in tokens.
+    pub longest_tokens: u64,
+}
+
+/// Encodes `documents` and writes them into `folder`, in order. Documents are encoded in parallel, about a megabyte of text
+/// at a time, so memory does not grow with the corpus. Files of earlier shards are replaced.
+///
+/// # Errors
+/// When writing fails.
+pub fn pack<S: AsRef<str> + Sync>(
+    vocabulary: &Vocabulary,
+    documents: impl IntoIterator<Item = S>,
+    folder: &Path,
+) -> Result<ShardFacts, ShardError> {
+    let mut writer = Writer::create(folder)?;
+    let (mut batch, mut batch_bytes) = (vec![], 0);
+    for document in documents {
+        batch_bytes += document.as_ref().len();
+        batch.push(document);
+        if batch_bytes >= BATCH_BYTES {
+            writer.write(vocabulary, &batch)?;
+            batch.clear();
+            batch_bytes = 0;
+        }
+    }
+    writer.write(vocabulary, &batch)?;
+    writer.finish()
+}
+
+struct Writer {
+    tokens: BufWriter<fs::File>,
+    offsets: BufWriter<fs::File>,
+    facts: ShardFacts,
+}
+
+impl Writer {
+    fn create(folder: &Path) -> io::Result<Self> {
+        let create = |name| fs::File::create(folder.join(name)).map(BufWriter::new);
+        let mut offsets = create(OFFSETS)?;
+        offsets.write_all(&0u64.to_le_bytes())?;
+        Ok(Self { tokens: create(TOKENS)?, offsets, facts: ShardFacts::default() })
+    }
+
+    fn write<S: AsRef<str> + Sync>(&mut self, vocabulary: &Vocabulary, batch: &[S]) -> io::Result<()> {
+        for (text, encoded) in batch.iter().zip(vocabulary.encode_batch(batch)) {
+            self.write_document(&encoded)?;
+            self.facts.num_words += text.as_ref().split_whitespace().count() as u64;
+            self.facts.num_bytes += text.as_ref().len() as u64;
+        }
+        Ok(())
+    }
+
+    fn write_document(&mut self, encoded: &Encoded) -> io::Result<()> {
+        let words: Vec<u32> = packed(encoded).map(u32::to_le).collect();
+        self.tokens.write_all(bytemuck::cast_slice(&words))?;
+        let num_tokens = words.len() as u64;
+        self.facts.num_documents += 1;
+        self.facts.num_tokens += num_tokens;
+        self.facts.longest_tokens = self.facts.longest_tokens.max(num_tokens);
+        self.offsets.write_all(&self.facts.num_tokens.to_le_bytes())
+    }
+
+    fn finish(mut self) -> Result<ShardFacts, ShardError> {
+        self.tokens.flush()?;
+        self.offsets.flush()?;
+        Ok(self.facts)
+    }
+}
+
+/// Packed documents, read from the disk as they are asked for. May be read from several threads at once.
+#[derive(Debug)]
+pub struct Shards {
+    tokens: fs::File,
+    /// Where each document starts, and the end.
+    offsets: Vec<u64>,
+}
+
+impl Shards {
+    /// Opens the shards in `folder`. The starts of the documents are held in memory, 8 bytes each.
+    ///
+    /// # Errors
+    /// When a file is missing, cut, or does not fit the other.
+    pub fn open(folder: &Path) -> Result<Self, ShardError> {
+        let size = |file, expected, got| ShardError::Size { folder: folder.to_owned(), file, expected, got };
+        let bytes = fs::read(folder.join(OFFSETS))?;
+        let (words, rest) = bytes.as_chunks::<8>();
+        let Some(last) = words.last().filter(|_| rest.is_empty()) else {
+            return Err(size(OFFSETS, (words.len() as u64).max(1) * 8, bytes.len() as u64));
+        };
+        let tokens = fs::File::open(folder.join(TOKENS))?;
+        let (expected, got) = (u64::from_le_bytes(*last).saturating_mul(TOKEN_BYTES), tokens.metadata()?.len());
+        if expected != got {
+            return Err(size(TOKENS, expected, got));
+        }
+        let offsets: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        match first_disorder(&offsets) {
+            Some(document_idx) => Err(ShardError::Order { folder: folder.to_owned(), document_idx }),
+            None => Ok(Self { tokens, offsets }),
+        }
+    }
+
+    /// How many documents there are.
+    pub fn num_documents(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// How many tokens there are in all documents.
+    pub fn num_tokens(&self) -> u64 {
+        self.offsets[self.num_documents()]
+    }
+
+    /// How many tokens a document has.
+    ///
+    /// # Panics
+    /// When there is no such document.
+    pub fn document_len(&self, document_idx: usize) -> usize {
+        usize::try_from(self.offsets[document_idx + 1] - self.offsets[document_idx]).expect("a document fits in memory")
+    }
+
+    /// Puts the tokens `range` of a document into `buffer`, in place of what is there: packed, see [`token_id`] and
+    /// [`starts_word`].
+    ///
+    /// # Errors
+    /// When reading fails.
+    ///
+    /// # Panics
+    /// When there is no such document, or when it is shorter.
+    pub fn read(&self, document_idx: usize, range: Range<usize>, buffer: &mut Vec<u32>) -> Result<(), ShardError> {
+        let len = self.document_len(document_idx);
+        assert!(range.start <= range.end && range.end <= len, "tokens {range:?} of a document of {len}");
+        buffer.resize(range.len(), 0);
+        let at = (self.offsets[document_idx] + range.start as u64) * TOKEN_BYTES;
+        read_at(&self.tokens, bytemuck::cast_slice_mut(buffer), at)?;
+        buffer.iter_mut().for_each(|word| *word = u32::from_le(*word));
+        Ok(())
+    }
+}
+
+fn first_disorder(offsets: &[u64]) -> Option<usize> {
+    if offsets[0] != 0 { Some(0) } else { offsets.windows(2).position(|pair| pair[0] > pair[1]) }
+}
+
+#[cfg(unix)]
+fn read_at(file: &fs::File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    file.file().read_exact_at(bytes, at)
+}
+
+/// A handle of its own for each read, because handles that are cloned share their position.
+#[cfg(not(unix))]
+fn read_at(file: &fs::File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = fs::File::open(file.path())?;
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::tests::texts;
+    use crate::{TokenizerConfig, train};
+
+    fn vocabulary() -> Vocabulary {
+        train(&TokenizerConfig { vocab_size: 300, ..TokenizerConfig::default() }, texts(50), &[]).unwrap()
+    }
+
+    fn read(shards: &Shards, document_idx: usize, range: Range<usize>) -> Vec<u32> {
+        let mut buffer = vec![7; 3];
+        shards.read(document_idx, range, &mut buffer).unwrap();
+        buffer
+    }
+
+    #[test]
+    fn what_was_packed_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let vocabulary = vocabulary();
+        let mut documents = texts(30);
+        documents.insert(3, String::new());
+        documents.push(texts(3_000).join("\n"));
+        documents.push("last".into());
+        let facts = pack(&vocabulary, &documents, dir.path()).unwrap();
+        let shards = Shards::open(dir.path()).unwrap();
+        assert_eq!((shards.num_documents() as u64, shards.num_tokens()), (facts.num_documents, facts.num_tokens));
+        for (document_idx, text) in documents.iter().enumerate() {
+            let expected = vocabulary.encode(text);
+            let len = shards.document_len(document_idx);
+            let got = read(&shards, document_idx, 0..len);
+            assert_eq!(got.iter().copied().map(token_id).collect::<Vec<_>>(), expected.ids);
+            assert_eq!(got.iter().copied().map(starts_word).collect::<Vec<_>>(), expected.word_starts);
+            assert_eq!(read(&shards, document_idx, len / 3..len / 2), got[len / 3..len / 2]);
+        }
+        assert_eq!(facts.num_words, documents.iter().map(|text| text.split_whitespace().count() as u64).sum::<u64>());
+        assert_eq!(facts.num_bytes, documents.iter().map(|text| text.len() as u64).sum::<u64>());
+    }
+
+    #[test]
+    fn nothing_packs_to_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(pack::<&str>(&vocabulary(), [], dir.path()).unwrap(), ShardFacts::default());
+        assert_eq!(Shards::open(dir.path()).unwrap().num_documents(), 0);
+    }
+
+    #[test]
+    fn files_that_were_cut_or_mixed_up_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tokens, offsets) = (dir.path().join(TOKENS), dir.path().join(OFFSETS));
+        pack(&vocabulary(), texts(3), dir.path()).unwrap();
+        let whole = (fs::read(&tokens).unwrap(), fs::read(&offsets).unwrap());
+        let refused = |token_bytes: &[u8], offset_bytes: &[u8]| {
+            fs::write(&tokens, token_bytes).unwrap();
+            fs::write(&offsets, offset_bytes).unwrap();
+            Shards::open(dir.path()).unwrap_err()
+        };
+        let cut = refused(&whole.0[..whole.0.len() - 1], &whole.1);
+        assert!(matches!(cut, ShardError::Size { file: TOKENS, .. }) && cut.hint().is_some());
+        assert!(matches!(refused(&whole.0, &whole.1[..11]), ShardError::Size { file: OFFSETS, .. }));
+        assert!(matches!(refused(&whole.0, &[]), ShardError::Size { file: OFFSETS, expected: 8, .. }));
+        assert!(matches!(refused(&whole.0, &whole.1[..16]), ShardError::Size { file: TOKENS, .. }));
+        let mut swapped = whole.1.clone();
+        swapped[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(refused(&whole.0, &swapped), ShardError::Order { document_idx: 1, .. }));
+    }
+}
