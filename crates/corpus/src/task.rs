@@ -134,15 +134,15 @@ pub fn read_task(name: &str, config: &TaskConfig, root: &Path, seed: Seed) -> Re
 
     let [train, dev, test] = cut_missing(name, config, train, dev, test, seed);
     let labels = LabelSet::of(train.iter().map(|found| &found.example));
+    if labels.len() < if config.kind == TaskKind::Multilabel { 1 } else { 2 } {
+        return Err(TaskError::OneLabel { task: name.to_owned(), labels: labels.names().to_vec() });
+    }
     let dev = drop_unseen(name, config, "dev", &labels, dev, &mut rejects)?;
     let test = drop_unseen(name, config, "test", &labels, test, &mut rejects)?;
     for (part, examples) in [("train", &train), ("dev", &dev), ("test", &test)] {
         if examples.is_empty() {
             return Err(TaskError::NoExamples { task: name.to_owned(), part });
         }
-    }
-    if labels.len() < if config.kind == TaskKind::Multilabel { 1 } else { 2 } {
-        return Err(TaskError::OneLabel { task: name.to_owned(), labels: labels.names().to_vec() });
     }
     let bare = |part: Vec<Found>| part.into_iter().map(|found| found.example).collect::<Vec<Example>>();
     let (train, dev, test) = (bare(train), bare(dev), bare(test));
