@@ -1,1 +1,38 @@
-//! placeholder
+//! Reading, deduplication, decontamination and splitting of raw text, and reading of labelled tasks.
+//!
+//! The flow is one function, [`curate`]: read every source, drop what is too short, drop duplicates, drop what holds a
+//! held-out example of a task, keep a part aside. Nothing is dropped silently: what could not be read is a [`Reject`],
+//! what was left out on purpose is a [`Dropped`], and both go to quarantine with their reason. No step depends on the
+//! order in which documents arrive. Tasks are read beside it by [`read_task`].
+
+mod config;
+mod conll;
+mod curate;
+mod dedup;
+mod files;
+mod ids;
+mod lines;
+mod overlap;
+mod read;
+mod reject;
+mod rows;
+mod split;
+mod store;
+mod subset;
+mod task;
+mod words;
+
+pub use config::{
+    CorpusConfig, DedupConfig, Format, OverlapConfig, SourceConfig, SplitConfig, TaskConfig, TaskKind, UnseenLabels,
+};
+pub use curate::{CorpusCounts, CurateError, Curated, SourceCounts, curate};
+pub use dedup::{Deduped, dedup};
+pub use files::FileError;
+pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
+pub use read::{ReadError, Source, read_source};
+pub use reject::{DropReason, Dropped, Reject, RejectReason};
+pub use split::{HeldOut, hold_out};
+pub use store::{StoreError, read_documents, write_documents, write_quarantine};
+pub use subset::subset;
+pub use task::{Task, TaskError, read_task};
+pub use words::normalize;

@@ -1,0 +1,330 @@
+//! What a person may set about sources, curation and tasks.
+
+use arable_core::{Fraction, Probability};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a file's bytes are cut into documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma-separated values with a line of column names.
+    Csv,
+    /// Tab-separated values with a line of column names.
+    Tsv,
+    /// Plain text.
+    Text,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Text];
+
+    /// The file name extensions it is recognised by, before `.gz` or `.zst`.
+    pub fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Jsonl => &["jsonl", "ndjson"],
+            Self::Csv => &["csv"],
+            Self::Tsv => &["tsv", "tab"],
+            Self::Text => &["txt", "text", "md"],
+        }
+    }
+
+    /// The format that a file name tells.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let extension = extension(name)?;
+        Self::ALL.into_iter().find(|format| format.extensions().contains(&extension.as_str()))
+    }
+}
+
+/// The last extension of a file name in lower case, before `.gz` or `.zst`.
+pub(crate) fn extension(name: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    let bare = [".gz", ".zst"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
+    bare.rsplit_once('.').map(|(_, extension)| extension.to_owned())
+}
+
+/// A named place that documents come from.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// What the source is called; unique in the corpus, without `/`.
+    pub name: String,
+    /// A file, a folder (read with all its subfolders) or a glob such as `notes/**/*.txt.gz`, relative to the data root.
+    pub path: String,
+    /// How files are cut into documents; by default told by each file's name.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// The field that holds the text.
+    #[serde(default = "text_field")]
+    pub text: String,
+    /// The field that names a document; by default `id` where there is one.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The field of what must stay on one side of a split; by default `group` where there is one.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// The field of the time of writing; by default `time` where there is one.
+    #[serde(default)]
+    pub time: Option<String>,
+    /// Plain text only: a document for each paragraph (set off by blank lines) instead of each file.
+    #[serde(default)]
+    pub paragraphs: bool,
+}
+
+impl SourceConfig {
+    /// A source with every optional setting left out.
+    pub fn new(name: &str, path: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            format: None,
+            text: text_field(),
+            id: None,
+            group: None,
+            time: None,
+            paragraphs: false,
+        }
+    }
+}
+
+fn text_field() -> String {
+    "text".to_owned()
+}
+
+fn fraction(value: f64) -> Fraction {
+    Fraction::new(value).expect("a constant in range")
+}
+
+fn five_percent() -> Probability {
+    Probability::new(0.05).expect("a constant in range")
+}
+
+/// How a corpus is read and curated.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CorpusConfig {
+    /// Where documents come from; of duplicates, the one from the earlier source stays.
+    pub source: Vec<SourceConfig>,
+    /// The largest part of a source's records that may be unreadable.
+    pub max_reject_rate: Probability,
+    /// Which duplicates are dropped.
+    pub dedup: DedupConfig,
+    /// When a document counts as holding a held-out example.
+    pub overlap: OverlapConfig,
+    /// The part of the documents kept aside for the held-out loss.
+    pub held_out: Fraction,
+    /// Documents with fewer words (separated by white space) are dropped.
+    pub min_words: usize,
+}
+
+impl Default for CorpusConfig {
+    fn default() -> Self {
+        Self {
+            source: Vec::new(),
+            max_reject_rate: five_percent(),
+            dedup: DedupConfig::default(),
+            overlap: OverlapConfig::default(),
+            held_out: fraction(0.02),
+            min_words: 5,
+        }
+    }
+}
+
+/// Which duplicates are dropped.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DedupConfig {
+    /// Texts that are equal byte for byte.
+    pub exact: bool,
+    /// Texts that are equal after NFKC, lower-casing and taking every run of punctuation and white space as one space.
+    pub normalized: bool,
+}
+
+impl Default for DedupConfig {
+    fn default() -> Self {
+        Self { exact: true, normalized: true }
+    }
+}
+
+/// When a document counts as holding a held-out example of a task.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OverlapConfig {
+    /// Words in an n-gram; an example with fewer words is looked for as a whole.
+    #[schemars(range(min = 1))]
+    pub ngram: usize,
+    /// The share of an example's distinct n-grams that a document must contain to be removed.
+    pub min_share: Fraction,
+    /// Examples with fewer words are not looked for: such texts occur by chance.
+    pub min_words: usize,
+    /// Whether development examples are looked for beside test examples.
+    pub dev: bool,
+}
+
+impl Default for OverlapConfig {
+    fn default() -> Self {
+        Self { ngram: 13, min_share: fraction(0.5), min_words: 8, dev: true }
+    }
+}
+
+/// What a task asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// One class out of several for a text or a pair of texts.
+    Classification,
+    /// Any number of classes for a text or a pair of texts.
+    Multilabel,
+    /// An IOB2 tag for each word.
+    Tagging,
+}
+
+impl TaskKind {
+    /// The name used in configurations and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classification => "classification",
+            Self::Multilabel => "multilabel",
+            Self::Tagging => "tagging",
+        }
+    }
+
+    /// The label field when none is set.
+    pub(crate) fn label_field(self) -> &'static str {
+        match self {
+            Self::Classification => "label",
+            Self::Multilabel => "labels",
+            Self::Tagging => "tags",
+        }
+    }
+}
+
+/// What happens to development and test examples with a label that training never saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnseenLabels {
+    /// The task is not read.
+    #[default]
+    Error,
+    /// They are left out and counted among the rejects.
+    Drop,
+}
+
+/// The parts cut from the training file where a development or test file is not given.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SplitConfig {
+    /// The part of the training file's examples that becomes the development set.
+    pub dev: Fraction,
+    /// The part of the training file's examples that becomes the test set.
+    pub test: Fraction,
+}
+
+impl Default for SplitConfig {
+    fn default() -> Self {
+        Self { dev: fraction(0.1), test: fraction(0.2) }
+    }
+}
+
+/// Where the examples of a task come from.
+///
+/// The format is told by the file's name: `.jsonl`, `.csv`, `.tsv`, and for tagging also `.conll`, `.iob`, `.iob2`,
+/// `.bio` (a word and its tag per line, sentences set off by blank lines), each also with `.gz` or `.zst`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskConfig {
+    /// What the task asks for.
+    pub kind: TaskKind,
+    /// Training examples: a file, folder or glob, relative to the data root.
+    pub train: String,
+    /// Development examples; cut from the training examples when not given.
+    #[serde(default)]
+    pub dev: Option<String>,
+    /// Test examples; cut from the training examples when not given.
+    #[serde(default)]
+    pub test: Option<String>,
+    /// The field that holds the text (for tagging: the list of words).
+    #[serde(default = "text_field")]
+    pub text: String,
+    /// The field that holds a second text.
+    #[serde(default)]
+    pub text_pair: Option<String>,
+    /// The field that holds the label; by default `label`, for multilabel `labels`, for tagging `tags`.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The field that names an example; by default `id` where there is one.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The field of what must stay on one side of a split; by default `group` where there is one.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Strings that every text must hold, such as `["<<", ">>"]` around a marked entity. They stay in the text.
+    #[serde(default)]
+    pub markers: Vec<String>,
+    /// Sizes of the parts that have no file.
+    #[serde(default)]
+    pub split: SplitConfig,
+    /// What happens to labels that training never saw.
+    #[serde(default)]
+    pub unseen_labels: UnseenLabels,
+    /// The largest part of a file's records that may be unreadable.
+    #[serde(default = "five_percent")]
+    pub max_reject_rate: Probability,
+}
+
+impl TaskConfig {
+    /// A task with every optional setting left out.
+    pub fn new(kind: TaskKind, train: &str) -> Self {
+        Self {
+            kind,
+            train: train.to_owned(),
+            dev: None,
+            test: None,
+            text: text_field(),
+            text_pair: None,
+            label: None,
+            id: None,
+            group: None,
+            markers: Vec::new(),
+            split: SplitConfig::default(),
+            unseen_labels: UnseenLabels::default(),
+            max_reject_rate: five_percent(),
+        }
+    }
+
+    /// The label field, set or by default.
+    pub fn label_field(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.kind.label_field())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_names() {
+        for (name, format) in [
+            ("a.jsonl", Some(Format::Jsonl)),
+            ("A.CSV.GZ", Some(Format::Csv)),
+            ("x.tar.tsv.zst", Some(Format::Tsv)),
+            ("notes.txt", Some(Format::Text)),
+            ("picture.png", None),
+            ("gz", None),
+        ] {
+            assert_eq!(Format::of_name(name), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_settings_are_errors() {
+        assert!(toml::from_str::<CorpusConfig>("min_word = 3").is_err());
+        assert!(toml::from_str::<SourceConfig>("name = 'a'\npath = 'b'\nformt = 'csv'").is_err());
+        let config: TaskConfig = toml::from_str("kind = 'multilabel'\ntrain = 'x.jsonl'\nsplit.dev = 0.2").unwrap();
+        assert_eq!(config.label_field(), "labels");
+        assert_eq!(config.split.test.get(), 0.2);
+    }
+}

@@ -1,0 +1,269 @@
+//! Finding files by name, folder or glob, and opening them whatever they are packed with.
+
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use arable_core::Hint;
+use flate2::bufread::MultiGzDecoder;
+use fs_err as fs;
+use globset::{GlobBuilder, GlobMatcher};
+use walkdir::{DirEntry, WalkDir};
+
+/// A file that could not be found or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Nothing lies at the path.
+    #[error("find `{}`", path.display())]
+    Missing {
+        /// The path, joined to the data root.
+        path: PathBuf,
+        /// The most similar name beside it.
+        nearest: Option<String>,
+    },
+    /// A folder or glob without a file to read.
+    #[error("find a file to read in `{}`", path.display())]
+    NoMatch {
+        /// The folder or glob, joined to the data root.
+        path: PathBuf,
+        /// What file names have to end with.
+        extensions: Vec<&'static str>,
+    },
+    /// A glob that cannot be understood.
+    #[error("understand the glob `{pattern}`")]
+    Glob {
+        /// The glob.
+        pattern: String,
+        /// What is wrong with it.
+        source: globset::Error,
+    },
+    /// A name that does not tell a format.
+    #[error("tell the format of `{}` by its name", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// What file names have to end with.
+        extensions: Vec<&'static str>,
+    },
+    /// A table whose first line does not name its columns.
+    #[error("read the column names in the first line of `{}`: {problem}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        problem: &'static str,
+    },
+    /// A packed file that ends early or is damaged.
+    #[error("unpack `{}`", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        source: io::Error,
+    },
+    /// The system cannot read the file.
+    #[error("read `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Hint for FileError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::Missing { .. } => Some("paths are relative to the data root; check the path's spelling".to_owned()),
+            Self::NoMatch { extensions, .. } | Self::UnknownFormat { extensions, .. } => {
+                let names: Vec<String> = extensions.iter().map(|extension| format!("`.{extension}`")).collect();
+                Some(format!(
+                    "files are recognised by their names ({}, also with `.gz` or `.zst`); rename the file or, for a \
+                     source, name it with a glob and set `format`",
+                    names.join(", ")
+                ))
+            }
+            Self::Glob { .. } => Some("write globs like `notes/**/*.txt`".to_owned()),
+            Self::Header { .. } => {
+                Some("start the table with one line of column names, each once, in UTF-8".to_owned())
+            }
+            Self::Damaged { .. } => Some("the file is damaged or was cut off; fetch or pack it again".to_owned()),
+            Self::Io { .. } => Some("check that the file may be read".to_owned()),
+        }
+    }
+}
+
+/// A file to read.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundFile {
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// Relative to what was asked for: names documents that have no id, so it must not depend on where the root lies.
+    pub(crate) name: String,
+    /// Relative to the data root where it lies below it: names the file to people.
+    pub(crate) shown: String,
+}
+
+impl FoundFile {
+    fn new(path: PathBuf, base: &Path, root: &Path) -> Self {
+        let name = slashed(path.strip_prefix(base).unwrap_or(&path));
+        let shown = slashed(path.strip_prefix(root).unwrap_or(&path));
+        Self { path, name, shown }
+    }
+}
+
+fn slashed(path: &Path) -> String {
+    let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    parts.join("/").replacen("//", "/", 1)
+}
+
+/// The files that `path` (a file, folder or glob relative to `root`) stands for, sorted by name. In a folder only
+/// files with one of `extensions` count; hidden files and folders never do.
+pub(crate) fn find_files(path: &str, root: &Path, extensions: &[&'static str]) -> Result<Vec<FoundFile>, FileError> {
+    let full = root.join(path);
+    if full.is_dir() {
+        let wanted = |file: &Path| has_extension(file, extensions);
+        return not_empty(walk(&full, root, wanted)?, full, extensions);
+    }
+    if full.exists() {
+        let base = full.parent().unwrap_or(root).to_owned();
+        return Ok(vec![FoundFile::new(full, &base, root)]);
+    }
+    if !path.contains(['*', '?', '[', '{']) {
+        return Err(FileError::Missing { nearest: nearest_beside(&full), path: full });
+    }
+    let (base, matcher) = parse_glob(path, root)?;
+    if !base.is_dir() {
+        return Err(FileError::Missing { nearest: nearest_beside(&base), path: base });
+    }
+    let wanted = |file: &Path| matcher.is_match(file.strip_prefix(&base).unwrap_or(file));
+    not_empty(walk(&base, root, wanted)?, full, extensions)
+}
+
+fn not_empty(files: Vec<FoundFile>, path: PathBuf, extensions: &[&'static str]) -> Result<Vec<FoundFile>, FileError> {
+    if files.is_empty() { Err(FileError::NoMatch { path, extensions: extensions.to_vec() }) } else { Ok(files) }
+}
+
+fn has_extension(file: &Path, extensions: &[&str]) -> bool {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    crate::config::extension(&name).is_some_and(|extension| extensions.contains(&extension.as_str()))
+}
+
+/// Splits a glob into the folder before its first special part and a matcher for what lies below.
+fn parse_glob(path: &str, root: &Path) -> Result<(PathBuf, GlobMatcher), FileError> {
+    let special = path.find(['*', '?', '[', '{']).unwrap_or(path.len());
+    let cut = path[..special].rfind('/').map_or(0, |at| at + 1);
+    let (folder, pattern) = path.split_at(cut);
+    let glob = GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .build()
+        .map_err(|source| FileError::Glob { pattern: path.to_owned(), source })?;
+    Ok((root.join(folder), glob.compile_matcher()))
+}
+
+fn walk(base: &Path, root: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<FoundFile>, FileError> {
+    let mut files = Vec::new();
+    let entries = WalkDir::new(base).follow_links(true).into_iter();
+    for entry in entries.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry)) {
+        let entry = entry
+            .map_err(|error| FileError::Io { path: error.path().unwrap_or(base).to_owned(), source: error.into() })?;
+        if entry.file_type().is_file() && wanted(entry.path()) {
+            files.push(FoundFile::new(entry.into_path(), base, root));
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with('.')
+}
+
+/// The most similar name in the folder of a path that does not exist.
+fn nearest_beside(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let entries = fs::read_dir(path.parent()?).ok()?;
+    let names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    nearest(&name, &names)
+}
+
+/// The name most similar to `wanted`, if one is similar at all; the first in order among equals.
+pub(crate) fn nearest(wanted: &str, names: &[String]) -> Option<String> {
+    let mut scored: Vec<(f64, &String)> =
+        names.iter().map(|name| (strsim::jaro_winkler(&wanted.to_lowercase(), &name.to_lowercase()), name)).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    scored.first().filter(|(score, _)| *score > 0.75).map(|(_, name)| (*name).clone())
+}
+
+/// Opens a file and unpacks it by what its first bytes say, not by its name: names outlive what they told.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), source };
+    let mut file = BufReader::with_capacity(1 << 16, fs::File::open(path).map_err(failed)?);
+    let start = file.fill_buf().map_err(failed)?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file))));
+    }
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let decoder = zstd::Decoder::with_buffer(file).map_err(failed)?;
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, decoder)));
+    }
+    Ok(Box::new(file))
+}
+
+/// Names the file in an error that came while reading it.
+pub(crate) fn reading_failed(path: &Path, source: io::Error) -> FileError {
+    let path = path.to_owned();
+    match source.kind() {
+        // What decoders say; the system itself says none of these about a regular file.
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            FileError::Damaged { path, source }
+        }
+        _ if source.raw_os_error().is_none() && source.get_ref().is_some() && is_packed(&path) => {
+            FileError::Damaged { path, source }
+        }
+        _ => FileError::Io { path, source },
+    }
+}
+
+fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz" || extension == "zst")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &str, root: &Path) -> Vec<String> {
+        find_files(path, root, &["txt"]).unwrap().into_iter().map(|file| file.name).collect()
+    }
+
+    #[test]
+    fn files_folders_and_globs() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        for name in ["b.txt", "a.txt.gz", "sub/c.txt", "sub/d.dat", ".hidden/e.txt"] {
+            fs::create_dir_all(root.join("x").join(name).parent().unwrap()).unwrap();
+            fs::write(root.join("x").join(name), "text").unwrap();
+        }
+        assert_eq!(names("x", root), ["a.txt.gz", "b.txt", "sub/c.txt"]);
+        assert_eq!(names("x/b.txt", root), ["b.txt"]);
+        assert_eq!(names("x/*.txt", root), ["b.txt"]);
+        assert_eq!(names("x/**/*.txt", root), ["b.txt", "sub/c.txt"]);
+        assert_eq!(names("x/sub/*", root), ["c.txt", "d.dat"]);
+        assert_eq!(find_files("x/sub/c.txt", root, &[]).unwrap()[0].shown, "x/sub/c.txt");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::write(root.join("train.jsonl"), "").unwrap();
+        let error = find_files("tran.jsonl", root, &[]).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "did you mean `train.jsonl`?");
+        assert!(matches!(find_files("*.csv", root, &["csv"]), Err(FileError::NoMatch { .. })));
+        assert!(matches!(find_files(".", root, &["csv"]), Err(FileError::NoMatch { .. })));
+        assert!(matches!(find_files("a[.csv", root, &["csv"]), Err(FileError::Glob { .. })));
+        assert!(matches!(find_files("nowhere/*.csv", root, &["csv"]), Err(FileError::Missing { .. })));
+    }
+}

@@ -1,0 +1,476 @@
+//! Documents out of files, one by one; dirty records are values, not errors.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+use arable_core::{Document, Hint, Probability};
+
+use crate::config::{Format, SourceConfig};
+use crate::files::{FileError, FoundFile, find_files, nearest, open, reading_failed};
+use crate::ids::UniqueIds;
+use crate::lines::{Lines, MAX_BYTES};
+use crate::reject::{Reject, RejectReason, count_by_reason};
+use crate::rows::{FieldWatch, Fields, Rows, name_of, text_of};
+
+/// Data that cannot be read as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file that cannot be found or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A field that no record has.
+    #[error("find the field `{field}` (setting `{setting}`) in `{name}`")]
+    WrongField {
+        /// The source or task.
+        name: String,
+        /// The setting that names the field.
+        setting: &'static str,
+        /// The field looked for.
+        field: String,
+        /// The fields there are.
+        fields: Vec<String>,
+        /// The most similar of them.
+        nearest: Option<String>,
+    },
+    /// Files without a record.
+    #[error("find a record in `{name}`: `{path}` is empty")]
+    Empty {
+        /// The source or task.
+        name: String,
+        /// What was read.
+        path: String,
+    },
+    /// More unreadable records than allowed.
+    #[error(
+        "read `{name}`: {num_rejected} of {num_records} records cannot be used (at most {:.1} % may be), first {}",
+        max_rate.get() * 100.0, show(first)
+    )]
+    TooManyRejects {
+        /// The source or task.
+        name: String,
+        /// Records that cannot be used.
+        num_rejected: usize,
+        /// All records.
+        num_records: usize,
+        /// The limit.
+        max_rate: Probability,
+        /// The most frequent reason, by its name.
+        top_reason: String,
+        /// The first few records that cannot be used.
+        first: Vec<Reject>,
+        /// What to do about the most frequent reason.
+        advice: String,
+    },
+}
+
+impl ReadError {
+    pub(crate) fn wrong_field(name: &str, setting: &'static str, field: &str, fields: Vec<String>) -> Self {
+        let nearest = nearest(field, &fields);
+        Self::WrongField { name: name.to_owned(), setting, field: field.to_owned(), fields, nearest }
+    }
+}
+
+impl Hint for ReadError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::File(error) => return error.hint(),
+            Self::WrongField { setting, fields, nearest, .. } => {
+                let names = fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
+                match nearest {
+                    Some(nearest) => format!("the fields are {names}; did you mean `{setting} = \"{nearest}\"`?"),
+                    None => format!("the fields are {names}; set `{setting}` to one of them"),
+                }
+            }
+            Self::Empty { .. } => "put documents there, or take it out of the configuration".to_owned(),
+            Self::TooManyRejects { advice, top_reason, .. } => {
+                format!("most often `{top_reason}`: {advice}; or raise `max_reject_rate`")
+            }
+        })
+    }
+}
+
+fn show(rejects: &[Reject]) -> String {
+    let shown: Vec<String> =
+        rejects.iter().map(|reject| format!("{}:{}: {}", reject.file, reject.line, reject.reason)).collect();
+    shown.join("; ")
+}
+
+/// An error when too many of `num_records` records are rejects.
+pub(crate) fn check_rejects(
+    name: &str,
+    rejects: &[Reject],
+    num_records: usize,
+    max_rate: Probability,
+) -> Result<(), ReadError> {
+    if rejects.len() as f64 <= max_rate.get() * num_records as f64 {
+        return Ok(());
+    }
+    let counts = count_by_reason(rejects);
+    // Names are sorted, so that the first of equally frequent ones wins.
+    let most = counts.values().copied().max().unwrap_or(0);
+    let top_reason = counts.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name).unwrap_or_default();
+    let advice = rejects.iter().find(|reject| reject.reason.name() == top_reason).map(|reject| reject.reason.advice());
+    Err(ReadError::TooManyRejects {
+        name: name.to_owned(),
+        num_rejected: rejects.len(),
+        num_records,
+        max_rate,
+        top_reason,
+        first: rejects.iter().take(3).cloned().collect(),
+        advice: advice.unwrap_or_default(),
+    })
+}
+
+/// Finds the files of a source and makes ready to read them, in the order of their names. `root` is the folder that
+/// the source's path is relative to.
+///
+/// # Errors
+/// When there is no such file, or a file's format cannot be told.
+pub fn read_source(config: &SourceConfig, root: &Path) -> Result<Source, ReadError> {
+    let extensions: Vec<&'static str> = match config.format {
+        Some(format) => format.extensions().to_vec(),
+        None => Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect(),
+    };
+    let files = find_files(&config.path, root, &extensions)?;
+    let with_format = |file: FoundFile| match config.format.or_else(|| Format::of_name(&file.name)) {
+        Some(format) => Ok((file, format)),
+        None => Err(FileError::UnknownFormat { path: file.path, extensions: extensions.clone() }),
+    };
+    let files = files.into_iter().map(with_format).collect::<Result<VecDeque<_>, _>>()?;
+    let named = [("id", &config.id), ("group", &config.group), ("time", &config.time)];
+    let named = named.into_iter().filter_map(|(setting, field)| Some((setting, field.clone()?)));
+    let watch = FieldWatch::new([("text", config.text.clone())].into_iter().chain(named));
+    Ok(Source {
+        config: config.clone(),
+        files,
+        current: None,
+        watch,
+        ids: UniqueIds::default(),
+        num_records: 0,
+        done: false,
+    })
+}
+
+/// The records of a source, read as they are asked for: `Ok(Ok(document))`, `Ok(Err(reject))`, or an error after which
+/// nothing follows. Ids are `<source>/<id>`, or `<source>/<file>#<line>` without one; repeated ids get `~2`, `~3`, ...
+pub struct Source {
+    config: SourceConfig,
+    files: VecDeque<(FoundFile, Format)>,
+    current: Option<(FoundFile, Reading)>,
+    watch: FieldWatch,
+    ids: UniqueIds,
+    num_records: usize,
+    done: bool,
+}
+
+/// A file being read.
+enum Reading {
+    Rows(Rows),
+    Paragraphs(Lines),
+    Whole(Option<Box<dyn BufRead>>),
+}
+
+/// A document before it has a name; `line` is `None` for a whole file.
+#[derive(Default)]
+struct Piece {
+    line: Option<u64>,
+    text: String,
+    id: Option<String>,
+    group: Option<String>,
+    time: Option<String>,
+}
+
+type PieceResult = Result<Piece, (u64, RejectReason)>;
+
+impl Iterator for Source {
+    type Item = Result<Result<Document, Reject>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let item = self.step().transpose();
+        self.done = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+impl Source {
+    fn step(&mut self) -> Result<Option<Result<Document, Reject>>, ReadError> {
+        loop {
+            if self.current.is_none() && !self.open_next()? {
+                return self.finish().map(|()| None);
+            }
+            if let Some(piece) = self.next_piece()? {
+                self.num_records += 1;
+                return Ok(Some(self.name_piece(piece)));
+            }
+            self.current = None;
+        }
+    }
+
+    fn open_next(&mut self) -> Result<bool, FileError> {
+        let Some((file, format)) = self.files.pop_front() else { return Ok(false) };
+        let reading = match format {
+            Format::Text if self.config.paragraphs => Reading::Paragraphs(Lines::new(open(&file.path)?)),
+            Format::Text => Reading::Whole(Some(open(&file.path)?)),
+            format => Reading::Rows(Rows::open(&file, format)?),
+        };
+        self.current = Some((file, reading));
+        Ok(true)
+    }
+
+    fn finish(&self) -> Result<(), ReadError> {
+        self.watch.finish(&self.config.name)?;
+        if self.num_records > 0 {
+            return Ok(());
+        }
+        Err(ReadError::Empty { name: self.config.name.clone(), path: self.config.path.clone() })
+    }
+
+    fn next_piece(&mut self) -> Result<Option<PieceResult>, ReadError> {
+        let Some((file, reading)) = &mut self.current else { return Ok(None) };
+        match reading {
+            Reading::Whole(reader) => Ok(reader.take().map(|reader| whole(reader, file)).transpose()?),
+            Reading::Paragraphs(lines) => Ok(paragraph(lines, file)?),
+            Reading::Rows(rows) => {
+                let Some(row) = rows.next_row()? else { return Ok(None) };
+                if let Ok(fields) = &row.fields {
+                    self.watch.see(fields, &self.config.name)?;
+                }
+                let piece = row.fields.and_then(|fields| row_piece(&self.config, row.line, &fields));
+                Ok(Some(piece.map_err(|reason| (row.line, reason))))
+            }
+        }
+    }
+
+    fn name_piece(&mut self, piece: PieceResult) -> Result<Document, Reject> {
+        let (file, _) = self.current.as_ref().expect("a piece comes from an open file");
+        let source = self.config.name.clone();
+        let piece = piece.map_err(|(line, reason)| Reject {
+            source: source.clone(),
+            file: file.shown.clone(),
+            line,
+            reason,
+        })?;
+        let id = match (piece.id, piece.line) {
+            (Some(id), _) => format!("{source}/{id}"),
+            (None, Some(line)) => format!("{source}/{}#{line}", file.name),
+            (None, None) => format!("{source}/{}", file.name),
+        };
+        Ok(Document { id: self.ids.take(id), source, group: piece.group, time: piece.time, text: piece.text })
+    }
+}
+
+fn row_piece(config: &SourceConfig, line: u64, fields: &Fields) -> Result<Piece, RejectReason> {
+    Ok(Piece {
+        line: Some(line),
+        text: text_of(fields, &config.text)?,
+        id: name_of(fields, config.id.as_deref().unwrap_or("id"))?,
+        group: name_of(fields, config.group.as_deref().unwrap_or("group"))?,
+        time: name_of(fields, config.time.as_deref().unwrap_or("time"))?,
+    })
+}
+
+fn whole(reader: Box<dyn BufRead>, file: &FoundFile) -> Result<PieceResult, FileError> {
+    let mut bytes = Vec::new();
+    let result = reader.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+    result.map_err(|error| reading_failed(&file.path, error))?;
+    if bytes.len() > MAX_BYTES {
+        return Ok(Err((1, RejectReason::TooLong { max_bytes: MAX_BYTES })));
+    }
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => text_piece(None, 1, text.trim_start_matches('\u{feff}').replace("\r\n", "\n")),
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            Err((1 + good.iter().filter(|byte| **byte == b'\n').count() as u64, RejectReason::InvalidUtf8))
+        }
+    })
+}
+
+fn text_piece(line: Option<u64>, first_line: u64, text: String) -> PieceResult {
+    if text.trim().is_empty() {
+        return Err((first_line, RejectReason::EmptyText));
+    }
+    Ok(Piece { line, text, ..Piece::default() })
+}
+
+/// The next run of lines that are not blank; a bad line spoils its paragraph.
+fn paragraph(lines: &mut Lines, file: &FoundFile) -> Result<Option<PieceResult>, FileError> {
+    let mut first = None;
+    let mut bad = None;
+    let mut text = String::new();
+    while let Some(line) = lines.next_line().map_err(|error| reading_failed(&file.path, error))? {
+        if line.is_blank() && first.is_none() {
+            continue;
+        }
+        if line.is_blank() {
+            break;
+        }
+        if first.is_some() {
+            text.push('\n');
+        }
+        first = first.or(Some(line.number));
+        match std::str::from_utf8(&line.bytes) {
+            _ if line.too_long || text.len() + line.bytes.len() > MAX_BYTES => {
+                bad = bad.or(Some((line.number, RejectReason::TooLong { max_bytes: MAX_BYTES })));
+            }
+            Ok(part) => text.push_str(part),
+            Err(_) => bad = bad.or(Some((line.number, RejectReason::InvalidUtf8))),
+        }
+    }
+    Ok(first.map(|number| bad.map_or_else(|| text_piece(Some(number), number, text), Err)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use fs_err as fs;
+
+    use super::*;
+
+    fn gz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn with(files: &[(&str, &[u8])]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, bytes) in files {
+                let path = folder.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+            }
+            Self(folder)
+        }
+
+        fn read(&self, config: &SourceConfig) -> Result<Vec<Result<Document, Reject>>, ReadError> {
+            read_source(config, self.0.path())?.collect()
+        }
+
+        /// (id, text) of documents, (line, reason) of rejects.
+        fn texts(&self, config: &SourceConfig) -> Vec<(String, String)> {
+            let show = |record| match record {
+                Ok(Document { id, text, .. }) => (id, text),
+                Err(Reject { file, line, reason, .. }) => (format!("{file}:{line}"), reason.name().to_owned()),
+            };
+            self.read(config).unwrap().into_iter().map(show).collect()
+        }
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(id, text)| ((*id).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_packing_reads_the_same() {
+        let bytes = b"{\"id\": 7, \"text\": \"one\", \"time\": 1864, \"group\": \"g\"}\r\n{\"text\": \"two\"}\r\n";
+        let two_members = [gz(&bytes[..30]), gz(&bytes[30..])].concat();
+        let folder = Folder::with(&[
+            ("a.jsonl", bytes),
+            ("b.jsonl.gz", &gz(bytes)),
+            ("c.jsonl.zst", &zstd::encode_all(&bytes[..], 3).unwrap()),
+            ("d.jsonl.gz", &two_members),
+            ("e.jsonl.gz", bytes),
+        ]);
+        for name in ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.jsonl.gz", "e.jsonl.gz"] {
+            let got = folder.texts(&SourceConfig::new("s", name));
+            assert_eq!(got, pairs(&[("s/7", "one"), (&format!("s/{name}#2"), "two")]));
+        }
+        let documents = folder.read(&SourceConfig::new("s", "a.jsonl")).unwrap();
+        let first = documents[0].as_ref().unwrap();
+        assert_eq!((first.time.as_deref(), first.group.as_deref()), (Some("1864"), Some("g")));
+        assert_eq!(folder.texts(&SourceConfig::new("s", "*.jsonl*")).len(), 10);
+    }
+
+    #[test]
+    fn repeated_ids_are_told_apart() {
+        let folder = Folder::with(&[("x/a.csv", b"id,text\n1,a\n1,b\n"), ("x/b.tsv", b"id\ttext\n1\tc\n")]);
+        let got = folder.texts(&SourceConfig::new("s", "x"));
+        assert_eq!(got, pairs(&[("s/1", "a"), ("s/1~2", "b"), ("s/1~3", "c")]));
+    }
+
+    #[test]
+    fn plain_text_by_file_and_by_paragraph() {
+        let folder = Folder::with(&[
+            ("t/a.txt", "\u{feff}one\r\ntwo\r\n\r\nthree".as_bytes()),
+            ("t/b.txt", b"good\nb\xffd\n\n\n fine "),
+            ("t/c.txt", b" \n"),
+        ]);
+        let mut config = SourceConfig::new("s", "t");
+        assert_eq!(
+            folder.texts(&config),
+            pairs(&[("s/a.txt", "one\ntwo\n\nthree"), ("t/b.txt:2", "invalid_utf8"), ("t/c.txt:1", "empty_text"),])
+        );
+        config.paragraphs = true;
+        assert_eq!(
+            folder.texts(&config),
+            pairs(&[
+                ("s/a.txt#1", "one\ntwo"),
+                ("s/a.txt#4", "three"),
+                ("t/b.txt:2", "invalid_utf8"),
+                ("s/b.txt#5", " fine "),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_wrong_field_is_told_from_dirty_records() {
+        let folder = Folder::with(&[
+            ("a.jsonl", b"{\"txt\": \"a\", \"key\": 1}\n{\"txt\": \"b\"}\n"),
+            ("b.jsonl", b"{\"text\": \"a\"}\n{\"txt\": \"b\"}\n{\"text\": [1]}\n{\"text\": \" \"}\n"),
+            ("c.csv", b"Body,id\nx,1\n"),
+        ]);
+        let error = folder.read(&SourceConfig::new("s", "a.jsonl")).unwrap_err();
+        assert_eq!(error.to_string(), "find the field `text` (setting `text`) in `s`");
+        assert_eq!(error.hint().unwrap(), "the fields are `key`, `txt`; did you mean `text = \"txt\"`?");
+        let config = SourceConfig { text: "body".into(), ..SourceConfig::new("s", "c.csv") };
+        assert!(folder.read(&config).unwrap_err().hint().unwrap().contains("`text = \"Body\"`"));
+        let config = SourceConfig { group: Some("page".into()), ..SourceConfig::new("s", "b.jsonl") };
+        assert!(matches!(folder.read(&config), Err(ReadError::WrongField { setting: "group", .. })));
+        let reasons: Vec<_> = folder.texts(&SourceConfig::new("s", "b.jsonl")).into_iter().map(|(_, r)| r).collect();
+        assert_eq!(reasons, ["a", "missing_field", "wrong_type", "empty_text"]);
+    }
+
+    #[test]
+    fn a_long_file_with_a_wrong_field_is_not_read_to_its_end() {
+        let bytes = [b"{\"a\": 1}\n".repeat(1000), b"{\"text\": \"late\"}\n".to_vec()].concat();
+        let folder = Folder::with(&[("a.jsonl", &bytes)]);
+        assert!(matches!(folder.read(&SourceConfig::new("s", "a.jsonl")), Err(ReadError::WrongField { .. })));
+    }
+
+    #[test]
+    fn broken_input_has_an_error_with_a_hint() {
+        let packed = gz(&b"{\"text\": \"a longer line of text\"}\n".repeat(99));
+        let frame = zstd::encode_all(&b"{\"text\": \"a longer line of text\"}\n".repeat(99)[..], 3).unwrap();
+        let folder = Folder::with(&[
+            ("cut.jsonl.gz", &packed[..packed.len() - 12]),
+            ("cut.jsonl.zst", &frame[..frame.len() - 3]),
+            ("none.jsonl", b""),
+            ("header.csv", b"id,text\n"),
+            ("twice.csv", b"id,id\n"),
+            ("x.dat", b"x"),
+        ]);
+        let check = |path: &str, expected: &str| {
+            let error = folder.read(&SourceConfig::new("s", path)).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains(expected), "{path}: {message}");
+            assert!(error.hint().is_some(), "{path}");
+        };
+        check("cut.jsonl.gz", "unpack");
+        check("cut.jsonl.zst", "unpack");
+        check("none.jsonl", "find a record in `s`: `none.jsonl` is empty");
+        check("header.csv", "is empty");
+        check("twice.csv", "a name occurs twice");
+        check("x.dat", "tell the format");
+        check("missing.jsonl", "find `");
+    }
+}

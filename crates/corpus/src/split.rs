@@ -1,0 +1,201 @@
+//! Cutting a set in two so that nothing that belongs together is cut apart.
+
+use std::collections::HashMap;
+
+use arable_core::{Digest, Document, Fraction, Seed, Stream};
+
+use crate::dedup::words_digest;
+
+/// Items that belong together, directly or through others.
+pub(crate) struct Cluster {
+    /// Depends on the items' keys alone, not on their order.
+    key: Digest,
+    /// Indices of the items, rising.
+    pub(crate) items: Vec<usize>,
+}
+
+/// Puts items together that share their words or their group; `items` gives (group, text).
+pub(crate) fn clusters<'a>(items: impl IntoIterator<Item = (Option<String>, &'a str)>) -> Vec<Cluster> {
+    let keys: Vec<[Option<Digest>; 2]> = items
+        .into_iter()
+        .map(|(group, text)| [group.map(|group| Digest::of_json(&("group", group))), Some(words_digest(text))])
+        .collect();
+    let mut parents: Vec<usize> = (0..keys.len()).collect();
+    let mut owners: HashMap<Digest, usize> = HashMap::new();
+    for (i, keys) in keys.iter().enumerate() {
+        for key in keys.iter().flatten() {
+            let owner = *owners.entry(*key).or_insert(i);
+            let (a, b) = (root(&mut parents, owner), root(&mut parents, i));
+            parents[a.max(b)] = a.min(b);
+        }
+    }
+    let mut clusters: Vec<Cluster> = Vec::new();
+    let mut places: HashMap<usize, usize> = HashMap::new();
+    for (i, keys) in keys.iter().enumerate() {
+        let smallest = *keys.iter().flatten().min().expect("every item has the key of its text");
+        let place = *places.entry(root(&mut parents, i)).or_insert_with(|| {
+            clusters.push(Cluster { key: smallest, items: Vec::new() });
+            clusters.len() - 1
+        });
+        clusters[place].key = clusters[place].key.min(smallest);
+        clusters[place].items.push(i);
+    }
+    clusters
+}
+
+fn root(parents: &mut [usize], mut i: usize) -> usize {
+    while parents[i] != i {
+        parents[i] = parents[parents[i]];
+        i = parents[i];
+    }
+    i
+}
+
+/// Takes whole clusters in an order drawn for each from its key, up to `num_items` items; clusters that are too large
+/// or that `may_take` keeps back are passed over. Where every cluster is too large, the smallest one is taken, as
+/// long as another is left. Returns what was taken and what was left.
+pub(crate) fn cut(
+    mut clusters: Vec<Cluster>,
+    num_items: usize,
+    stream: Stream,
+    mut may_take: impl FnMut(&Cluster) -> bool,
+) -> (Vec<Cluster>, Vec<Cluster>) {
+    clusters.sort_by_cached_key(|cluster| (draw(stream, cluster.key), cluster.key));
+    let (mut taken, mut left) = (Vec::new(), Vec::new());
+    let mut num_free = num_items.max(1);
+    for cluster in clusters {
+        if cluster.items.len() <= num_free && may_take(&cluster) {
+            num_free -= cluster.items.len();
+            taken.push(cluster);
+        } else {
+            left.push(cluster);
+        }
+    }
+    if taken.is_empty() && left.len() > 1 {
+        let mut order: Vec<usize> = (0..left.len()).collect();
+        order.sort_by_key(|i| left[*i].items.len());
+        let smallest = order.into_iter().find(|i| may_take(&left[*i]));
+        taken.extend(smallest.map(|i| left.remove(i)));
+    }
+    (taken, left)
+}
+
+fn draw(stream: Stream, key: Digest) -> u64 {
+    let half =
+        |range: std::ops::Range<usize>| u64::from_le_bytes(key.as_bytes()[range].try_into().expect("eight bytes"));
+    stream.at(half(0..8), half(8..16)).bits()
+}
+
+/// Documents in two parts, each in the order in which the documents came.
+#[derive(Clone, Debug)]
+pub struct HeldOut {
+    /// What is trained on.
+    pub train: Vec<Document>,
+    /// What is kept aside.
+    pub held_out: Vec<Document>,
+}
+
+/// Keeps a part of the documents aside. Documents of equal words or of one group (of a source) stay on one side, and
+/// which side that is depends on them and on the seed, not on the order of documents. Nothing is kept aside when all
+/// documents belong together.
+pub fn hold_out(documents: Vec<Document>, fraction: Fraction, seed: Seed) -> HeldOut {
+    let group = |document: &Document| document.group.as_ref().map(|group| format!("{}/{group}", document.source));
+    let clusters = clusters(documents.iter().map(|document| (group(document), document.text.as_str())));
+    let num_held_out = (fraction.get() * documents.len() as f64).round() as usize;
+    let mut num_left = clusters.len();
+    let (taken, _) = cut(clusters, num_held_out, seed.stream("held out documents"), |_| {
+        num_left -= 1;
+        num_left > 0
+    });
+    let mut is_held_out = vec![false; documents.len()];
+    taken.iter().flat_map(|cluster| &cluster.items).for_each(|i| is_held_out[*i] = true);
+    let mut parts = HeldOut { train: Vec::new(), held_out: Vec::new() };
+    for (document, is_held_out) in documents.into_iter().zip(is_held_out) {
+        if is_held_out { parts.held_out.push(document) } else { parts.train.push(document) }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn documents() -> impl Strategy<Value = Vec<Document>> {
+        let row = (prop::option::of(0_u8..12), 0_u16..60, any::<bool>());
+        prop::collection::vec(row, 2..80).prop_map(|rows| {
+            let document = |(i, (group, text, upper)): (usize, (Option<u8>, u16, bool))| Document {
+                id: i.to_string(),
+                source: "s".into(),
+                group: group.map(|group| group.to_string()),
+                time: None,
+                text: format!("{} {text}", if upper { "WORD" } else { "word," }),
+            };
+            rows.into_iter().enumerate().map(document).collect()
+        })
+    }
+
+    fn ids(documents: &[Document]) -> BTreeSet<&str> {
+        documents.iter().map(|document| document.id.as_str()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_crosses_and_order_does_not_count(documents in documents(), seed in 0_u64..99, percent in 1_u32..60) {
+            let fraction = Fraction::new(f64::from(percent) / 100.0).unwrap();
+            let parts = hold_out(documents.clone(), fraction, Seed(seed));
+            prop_assert_eq!(parts.train.len() + parts.held_out.len(), documents.len());
+            for a in &parts.train {
+                for b in &parts.held_out {
+                    prop_assert!(a.group.is_none() || a.group != b.group, "group {:?} crosses", a.group);
+                    prop_assert_ne!(words_digest(&a.text), words_digest(&b.text));
+                }
+            }
+            let mut shuffled = documents.clone();
+            Seed(seed).stream("test").at(0, 0).shuffle(&mut shuffled);
+            let again = hold_out(shuffled, fraction, Seed(seed));
+            prop_assert_eq!(ids(&again.held_out), ids(&parts.held_out));
+            prop_assert!(!parts.train.is_empty());
+        }
+    }
+
+    #[test]
+    fn sizes_are_met_where_clusters_allow() {
+        let documents = |num_groups: usize| -> Vec<Document> {
+            let document = |i: usize| Document {
+                id: i.to_string(),
+                source: "s".into(),
+                group: (num_groups > 0).then(|| (i % num_groups).to_string()),
+                time: None,
+                text: format!("text {i}"),
+            };
+            (0..1000).map(document).collect()
+        };
+        let held_out = |num_groups, fraction| {
+            hold_out(documents(num_groups), Fraction::new(fraction).unwrap(), Seed(1)).held_out.len()
+        };
+        assert_eq!(held_out(0, 0.02), 20);
+        assert_eq!(held_out(100, 0.05), 50);
+        assert_eq!(held_out(10, 0.02), 100);
+        assert_eq!(held_out(1, 0.02), 0);
+        assert!(held_out(0, 1.0) < 1000);
+    }
+
+    #[test]
+    fn seeds_draw_different_parts() {
+        let document = |i: usize| Document {
+            id: i.to_string(),
+            source: "s".into(),
+            group: None,
+            time: None,
+            text: format!("text {i}"),
+        };
+        let documents: Vec<_> = (0..100).map(document).collect();
+        let part = |seed| hold_out(documents.clone(), Fraction::new(0.2).unwrap(), Seed(seed)).held_out;
+        assert_ne!(part(1), part(2));
+        assert_eq!(part(1), part(1));
+    }
+}

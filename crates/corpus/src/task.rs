@@ -1,0 +1,575 @@
+//! Labelled examples: read, checked against each other, cut where a part has no file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use arable_core::{Example, Hint, Input, LabelSet, Seed, Target};
+
+use crate::config::{Format, TaskConfig, TaskKind, UnseenLabels};
+use crate::conll::{Sentences, Tagged, repair_tags};
+use crate::dedup::words_digest;
+use crate::files::{FileError, FoundFile, find_files};
+use crate::ids::UniqueIds;
+use crate::read::{ReadError, check_rejects};
+use crate::reject::{Reject, RejectReason};
+use crate::rows::{FieldWatch, Fields, Rows, name_of, names_of, text_of, words_of};
+use crate::split::{Cluster, clusters, cut};
+
+/// A task that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// A setting that has no meaning for the kind of task or file.
+    #[error("use the setting `{setting}` of the task `{task}`: {problem}")]
+    Setting {
+        /// The task.
+        task: String,
+        /// The setting.
+        setting: &'static str,
+        /// Why it cannot take effect.
+        problem: &'static str,
+    },
+    /// A part that cannot be read.
+    #[error("read the {part} examples of the task `{task}`")]
+    Read {
+        /// The task.
+        task: String,
+        /// `train`, `dev` or `test`.
+        part: &'static str,
+        /// Why.
+        source: ReadError,
+    },
+    /// A part without a usable example.
+    #[error("find an example in the {part} part of the task `{task}`")]
+    NoExamples {
+        /// The task.
+        task: String,
+        /// `train`, `dev` or `test`.
+        part: &'static str,
+    },
+    /// Training examples that all have the same label.
+    #[error("find two labels in the training examples of the task `{task}`: all have {labels:?}")]
+    OneLabel {
+        /// The task.
+        task: String,
+        /// What labels there are.
+        labels: Vec<String>,
+    },
+    /// A label that training never saw.
+    #[error("use the label `{label}` of `{task}` ({file}:{line}, {part}): no training example has it")]
+    UnseenLabel {
+        /// The task.
+        task: String,
+        /// `dev` or `test`.
+        part: &'static str,
+        /// The first such label.
+        label: String,
+        /// The file of the first example that has one.
+        file: String,
+        /// Its line, counted from 1.
+        line: u64,
+        /// How many examples of the part have one.
+        num_examples: usize,
+        /// The labels of training.
+        known: Vec<String>,
+    },
+}
+
+impl Hint for TaskError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Setting { setting, .. } => format!("take `{setting}` out of the task"),
+            Self::Read { source, .. } => return source.hint(),
+            Self::NoExamples { part, .. } => {
+                format!("add training examples, give `{part}` a file, or raise the part's share under `split`")
+            }
+            Self::OneLabel { .. } => "add examples of other labels, or set `label` to another field".to_owned(),
+            Self::UnseenLabel { num_examples, known, label, .. } => {
+                let nearest = crate::files::nearest(label, known).map(|known| format!(" (training has `{known}`)"));
+                format!(
+                    "correct the label{}, add training examples of it, or set `unseen_labels = \"drop\"` to leave out \
+                     the {num_examples} examples with such labels",
+                    nearest.unwrap_or_default()
+                )
+            }
+        })
+    }
+}
+
+/// Labelled examples in three parts.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The task's name.
+    pub name: String,
+    /// What it asks for.
+    pub kind: TaskKind,
+    /// The labels of the training examples; for tagging the tags, `O` among them.
+    pub labels: LabelSet,
+    /// Examples to train on, by file and line, as those of the other parts.
+    pub train: Vec<Example>,
+    /// Examples to choose settings on.
+    pub dev: Vec<Example>,
+    /// Examples to measure on.
+    pub test: Vec<Example>,
+    /// Records that could not be used.
+    pub rejects: Vec<Reject>,
+    /// Tags `I-x` that continued nothing and were taken as `B-x`.
+    pub num_repaired_tags: usize,
+    /// Test examples of which a training example has the same words: more than a few make scores look too good.
+    pub num_test_in_train: usize,
+}
+
+/// Reads a task (paths relative to `root`). Parts without a file are cut from the training examples so that equal
+/// texts and groups stay together and no label is lost to training.
+///
+/// # Errors
+/// When a part cannot be read, is empty or has labels that training never saw, when training has one label only, or
+/// when a setting cannot take effect.
+pub fn read_task(name: &str, config: &TaskConfig, root: &Path, seed: Seed) -> Result<Task, TaskError> {
+    check_settings(name, config)?;
+    let mut reading = Reading { name, config, root, ids: UniqueIds::default(), rejects: Vec::new(), num_repaired: 0 };
+    let train = reading.part("train", &config.train)?;
+    let dev = config.dev.as_ref().map(|path| reading.part("dev", path)).transpose()?;
+    let test = config.test.as_ref().map(|path| reading.part("test", path)).transpose()?;
+    let Reading { mut rejects, num_repaired, .. } = reading;
+
+    let [train, dev, test] = cut_missing(name, config, train, dev, test, seed);
+    let labels = LabelSet::of(train.iter().map(|found| &found.example));
+    if labels.len() < if config.kind == TaskKind::Multilabel { 1 } else { 2 } {
+        return Err(TaskError::OneLabel { task: name.to_owned(), labels: labels.names().to_vec() });
+    }
+    let dev = drop_unseen(name, config, "dev", &labels, dev, &mut rejects)?;
+    let test = drop_unseen(name, config, "test", &labels, test, &mut rejects)?;
+    for (part, examples) in [("train", &train), ("dev", &dev), ("test", &test)] {
+        if examples.is_empty() {
+            return Err(TaskError::NoExamples { task: name.to_owned(), part });
+        }
+    }
+    let bare = |part: Vec<Found>| part.into_iter().map(|found| found.example).collect::<Vec<Example>>();
+    let (train, dev, test) = (bare(train), bare(dev), bare(test));
+    let num_test_in_train = num_in(&test, &train);
+    let name = name.to_owned();
+    Ok(Task {
+        name,
+        kind: config.kind,
+        labels,
+        train,
+        dev,
+        test,
+        rejects,
+        num_repaired_tags: num_repaired,
+        num_test_in_train,
+    })
+}
+
+fn check_settings(task: &str, config: &TaskConfig) -> Result<(), TaskError> {
+    let wrong = |setting, problem| Err(TaskError::Setting { task: task.to_owned(), setting, problem });
+    let tagging = config.kind == TaskKind::Tagging;
+    if tagging && config.text_pair.is_some() {
+        return wrong("text_pair", "tagging takes one list of words");
+    }
+    if tagging && !config.markers.is_empty() {
+        return wrong("markers", "tagging takes words as they are");
+    }
+    if config.markers.iter().any(|marker| marker.trim().is_empty()) {
+        return wrong("markers", "one of them is empty");
+    }
+    Ok(())
+}
+
+fn num_in(examples: &[Example], others: &[Example]) -> usize {
+    let known: BTreeSet<_> = others.iter().map(|example| words_digest(&example.input.text())).collect();
+    examples.iter().filter(|example| known.contains(&words_digest(&example.input.text()))).count()
+}
+
+/// An example and where it was found.
+struct Found {
+    example: Example,
+    file: String,
+    line: u64,
+}
+
+/// How a file's records are laid out.
+enum Layout {
+    Rows(Format),
+    Sentences,
+}
+
+const ROW_EXTENSIONS: [&str; 5] = ["jsonl", "ndjson", "csv", "tsv", "tab"];
+const TAGGING_EXTENSIONS: [&str; 8] = ["jsonl", "ndjson", "conll", "iob", "iob2", "bio", "tsv", "txt"];
+
+impl Layout {
+    fn extensions(kind: TaskKind) -> &'static [&'static str] {
+        if kind == TaskKind::Tagging { &TAGGING_EXTENSIONS } else { &ROW_EXTENSIONS }
+    }
+
+    /// The layout that a file name tells. A `.tsv` of a tagging task is a word and a tag per line, as is the custom.
+    fn of(kind: TaskKind, file: &FoundFile) -> Result<Self, FileError> {
+        let extensions = Self::extensions(kind);
+        let extension = crate::config::extension(&file.shown).unwrap_or_default();
+        match (kind, Format::of_name(&file.shown)) {
+            _ if !extensions.contains(&extension.as_str()) => {
+                Err(FileError::UnknownFormat { path: file.path.clone(), extensions: extensions.to_vec() })
+            }
+            (_, Some(Format::Jsonl)) => Ok(Self::Rows(Format::Jsonl)),
+            (TaskKind::Classification | TaskKind::Multilabel, Some(format)) => Ok(Self::Rows(format)),
+            _ => Ok(Self::Sentences),
+        }
+    }
+}
+
+struct Reading<'a> {
+    name: &'a str,
+    config: &'a TaskConfig,
+    root: &'a Path,
+    ids: UniqueIds,
+    rejects: Vec<Reject>,
+    num_repaired: usize,
+}
+
+/// An example without its name and place.
+struct Unnamed {
+    id: Option<String>,
+    group: Option<String>,
+    input: Input,
+    target: Target,
+}
+
+impl Reading<'_> {
+    fn part(&mut self, part: &'static str, path: &str) -> Result<Vec<Found>, TaskError> {
+        let name = self.name;
+        self.read(path).map_err(|source| TaskError::Read { task: name.to_owned(), part, source })
+    }
+
+    fn read(&mut self, path: &str) -> Result<Vec<Found>, ReadError> {
+        let num_rejects_before = self.rejects.len();
+        let mut found = Vec::new();
+        for file in find_files(path, self.root, Layout::extensions(self.config.kind))? {
+            match Layout::of(self.config.kind, &file)? {
+                Layout::Rows(format) => self.read_rows(&file, format, &mut found)?,
+                Layout::Sentences => self.read_sentences(&file, &mut found)?,
+            }
+        }
+        let rejects = &self.rejects[num_rejects_before..];
+        let num_records = found.len() + rejects.len();
+        if num_records == 0 {
+            return Err(ReadError::Empty { name: self.name.to_owned(), path: path.to_owned() });
+        }
+        check_rejects(self.name, rejects, num_records, self.config.max_reject_rate)?;
+        Ok(found)
+    }
+
+    fn read_rows(&mut self, file: &FoundFile, format: Format, found: &mut Vec<Found>) -> Result<(), ReadError> {
+        let config = self.config;
+        let named = [("text_pair", &config.text_pair), ("id", &config.id), ("group", &config.group)];
+        let named = named.into_iter().filter_map(|(setting, field)| Some((setting, field.clone()?)));
+        let needed = [("text", config.text.clone()), ("label", config.label_field().to_owned())];
+        let mut watch = FieldWatch::new(needed.into_iter().chain(named));
+        let mut rows = Rows::open(file, format)?;
+        while let Some(row) = rows.next_row()? {
+            if let Ok(fields) = &row.fields {
+                watch.see(fields, self.name)?;
+            }
+            let example = row.fields.and_then(|fields| self.row_example(&fields));
+            self.keep(file, row.line, example, found);
+        }
+        watch.finish(self.name)
+    }
+
+    fn read_sentences(&mut self, file: &FoundFile, found: &mut Vec<Found>) -> Result<(), ReadError> {
+        let mut sentences = Sentences::open(file)?;
+        while let Some(sentence) = sentences.next_sentence()? {
+            let group = sentence.document.map(|document| format!("{}:{document}", file.shown));
+            let example = sentence.tagged.and_then(|tagged| self.tagged_example(None, group, tagged));
+            self.keep(file, sentence.line, example, found);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, file: &FoundFile, line: u64, example: Result<Unnamed, RejectReason>, found: &mut Vec<Found>) {
+        let shown = file.shown.clone();
+        match example {
+            Err(reason) => self.rejects.push(Reject { source: self.name.to_owned(), file: shown, line, reason }),
+            Ok(Unnamed { id, group, input, target }) => {
+                let id = self.ids.take(id.unwrap_or_else(|| format!("{}#{line}", file.name)));
+                found.push(Found { example: Example { id, group, input, target }, file: shown, line });
+            }
+        }
+    }
+
+    fn row_example(&mut self, fields: &Fields) -> Result<Unnamed, RejectReason> {
+        let config = self.config;
+        let id = name_of(fields, config.id.as_deref().unwrap_or("id"))?;
+        let group = name_of(fields, config.group.as_deref().unwrap_or("group"))?;
+        let label = config.label_field();
+        if config.kind == TaskKind::Tagging {
+            let tagged = Tagged { words: words_of(fields, &config.text)?, tags: words_of(fields, label)? };
+            return self.tagged_example(id, group, tagged);
+        }
+        let input = row_input(config, fields)?;
+        let target = match config.kind {
+            TaskKind::Multilabel => Target::Classes(unique(names_of(fields, label)?)),
+            _ => Target::Class(
+                name_of(fields, label)?.ok_or_else(|| RejectReason::MissingField { field: label.to_owned() })?,
+            ),
+        };
+        Ok(Unnamed { id, group, input, target })
+    }
+
+    fn tagged_example(
+        &mut self,
+        id: Option<String>,
+        group: Option<String>,
+        tagged: Tagged,
+    ) -> Result<Unnamed, RejectReason> {
+        let Tagged { words, mut tags } = tagged;
+        if words.len() != tags.len() {
+            return Err(RejectReason::UnequalLengths { num_words: words.len(), num_tags: tags.len() });
+        }
+        self.num_repaired += repair_tags(&mut tags)?;
+        Ok(Unnamed { id, group, input: Input::Words(words), target: Target::Tags(tags) })
+    }
+}
+
+fn row_input(config: &TaskConfig, fields: &Fields) -> Result<Input, RejectReason> {
+    let text = text_of(fields, &config.text)?;
+    let input = match &config.text_pair {
+        None => Input::Text(text),
+        Some(pair) => Input::Pair(text, text_of(fields, pair)?),
+    };
+    let has = |marker: &str| match &input {
+        Input::Text(text) => text.contains(marker),
+        Input::Pair(first, second) => first.contains(marker) || second.contains(marker),
+        Input::Words(_) => false,
+    };
+    match config.markers.iter().find(|marker| !has(marker)) {
+        Some(marker) => Err(RejectReason::MissingMarker { marker: marker.clone() }),
+        None => Ok(input),
+    }
+}
+
+fn unique(labels: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    labels.into_iter().filter(|label| seen.insert(label.clone())).collect()
+}
+
+/// Cuts the parts that have no file from the training examples.
+fn cut_missing(
+    name: &str,
+    config: &TaskConfig,
+    train: Vec<Found>,
+    dev: Option<Vec<Found>>,
+    test: Option<Vec<Found>>,
+    seed: Seed,
+) -> [Vec<Found>; 3] {
+    let num_wanted = |share: f64| (share * train.len() as f64).round() as usize;
+    let (num_dev, num_test) = (num_wanted(config.split.dev.get()), num_wanted(config.split.test.get()));
+    let texts: Vec<String> = train.iter().map(|found| found.example.input.text()).collect();
+    let groups = train.iter().map(|found| found.example.group.clone());
+    let mut left = clusters(groups.zip(texts.iter().map(String::as_str)));
+    let mut labels = LabelCounts::new(&train);
+    let mut parts = vec![0_usize; train.len()];
+    for (part, is_cut, num) in [(2, test.is_none(), num_test), (1, dev.is_none(), num_dev)] {
+        if is_cut {
+            let stream = seed.stream(&format!("split {name} {part}"));
+            let (taken, rest) = cut(left, num, stream, |cluster| labels.take(&train, cluster));
+            taken.iter().flat_map(|cluster| &cluster.items).for_each(|i| parts[*i] = part);
+            left = rest;
+        }
+    }
+    let mut out = [Vec::new(), dev.unwrap_or_default(), test.unwrap_or_default()];
+    train.into_iter().zip(parts).for_each(|(found, part)| out[part].push(found));
+    out
+}
+
+/// How many training examples are left of each label.
+struct LabelCounts(BTreeMap<String, usize>);
+
+impl LabelCounts {
+    fn new(train: &[Found]) -> Self {
+        let mut counts = BTreeMap::new();
+        for label in train.iter().flat_map(|found| found.example.target.labels()) {
+            *counts.entry(label.clone()).or_default() += 1;
+        }
+        Self(counts)
+    }
+
+    /// Takes a cluster's labels away, unless that would leave training without one of them.
+    fn take(&mut self, train: &[Found], cluster: &Cluster) -> bool {
+        let mut taken: BTreeMap<&String, usize> = BTreeMap::new();
+        for label in cluster.items.iter().flat_map(|i| train[*i].example.target.labels()) {
+            *taken.entry(label).or_default() += 1;
+        }
+        if taken.iter().any(|(label, count)| self.0.get(*label) <= Some(count)) {
+            return false;
+        }
+        for (label, count) in taken {
+            self.0.entry(label.clone()).and_modify(|left| *left -= count);
+        }
+        true
+    }
+}
+
+fn drop_unseen(
+    task: &str,
+    config: &TaskConfig,
+    part: &'static str,
+    known: &LabelSet,
+    examples: Vec<Found>,
+    rejects: &mut Vec<Reject>,
+) -> Result<Vec<Found>, TaskError> {
+    let unseen =
+        |found: &Found| found.example.target.labels().iter().find(|label| known.index(label).is_none()).cloned();
+    let num_examples = examples.iter().filter(|found| unseen(found).is_some()).count();
+    let mut kept = Vec::with_capacity(examples.len());
+    for found in examples {
+        let Some(label) = unseen(&found) else {
+            kept.push(found);
+            continue;
+        };
+        let Found { file, line, .. } = found;
+        let task = task.to_owned();
+        if config.unseen_labels == UnseenLabels::Error {
+            let known = known.names().to_vec();
+            return Err(TaskError::UnseenLabel { task, part, label, file, line, num_examples, known });
+        }
+        rejects.push(Reject { source: task, file, line, reason: RejectReason::UnseenLabel { label } });
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use arable_core::Fraction;
+    use fs_err as fs;
+
+    use super::*;
+
+    fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(root.path().join(name), text).unwrap();
+        }
+        root
+    }
+
+    fn read(files: &[(&str, &str)], config: &TaskConfig) -> Result<Task, TaskError> {
+        read_task("t", config, root_with(files).path(), Seed(1))
+    }
+
+    fn three_files(kind: TaskKind, extension: &str) -> TaskConfig {
+        let mut config = TaskConfig::new(kind, &format!("train.{extension}"));
+        config.dev = Some(format!("dev.{extension}"));
+        config.test = Some(format!("test.{extension}"));
+        config
+    }
+
+    #[test]
+    fn classification_with_numbers_pairs_and_markers() {
+        let mut config = three_files(TaskKind::Classification, "jsonl");
+        config.text_pair = Some("question".into());
+        config.markers = vec!["<<".into()];
+        config.max_reject_rate = arable_core::Probability::new(0.5).unwrap();
+        let row =
+            |label: &str| format!("{{\"id\": 1, \"text\": \"<< a >>\", \"question\": \"b\", \"label\": {label}}}\n");
+        let train = row("1") + &row("true") + "{\"text\": \"a\", \"question\": \"b\", \"label\": 1}\n";
+        let task =
+            read(&[("train.jsonl", &train), ("dev.jsonl", &row("1")), ("test.jsonl", &row("\"1\""))], &config).unwrap();
+        assert_eq!(task.labels.names(), ["1", "true"]);
+        assert_eq!(task.train[0].input, Input::Pair("<< a >>".into(), "b".into()));
+        let ids: Vec<_> = [&task.train, &task.dev, &task.test].into_iter().flatten().map(|e| e.id.as_str()).collect();
+        assert_eq!(ids, ["1", "1~2", "1~3", "1~4"]);
+        assert_eq!(task.rejects[0].reason, RejectReason::MissingMarker { marker: "<<".into() });
+        assert_eq!(task.num_test_in_train, 1);
+    }
+
+    #[test]
+    fn multilabel_from_lists_and_tables() {
+        let config = three_files(TaskKind::Multilabel, "csv");
+        let csv = "text,labels\na,x; y;x\nb,\n";
+        let task = read(&[("train.csv", csv), ("dev.csv", csv), ("test.csv", csv)], &config).unwrap();
+        assert_eq!(task.train[0].target, Target::Classes(vec!["x".into(), "y".into()]));
+        assert_eq!(task.train[1].target, Target::Classes(vec![]));
+        let config = three_files(TaskKind::Multilabel, "jsonl");
+        let json = "{\"text\": \"a\", \"labels\": [\"p > q\", \"r\"]}\n{\"text\": \"b\", \"labels\": []}\n";
+        let task = read(&[("train.jsonl", json), ("dev.jsonl", json), ("test.jsonl", json)], &config).unwrap();
+        assert_eq!(task.labels.names(), ["p > q", "r"]);
+    }
+
+    #[test]
+    fn tagging_from_columns_and_lists() {
+        let config = three_files(TaskKind::Tagging, "conll");
+        let conll = "a\tI-x\nb\tI-x\n\nc\tO\n";
+        let task = read(&[("train.conll", conll), ("dev.conll", conll), ("test.conll", conll)], &config).unwrap();
+        assert_eq!((task.labels.names(), task.num_repaired_tags), (&["B-x", "I-x", "O"].map(String::from)[..], 3));
+        let mut config = three_files(TaskKind::Tagging, "jsonl");
+        config.text = "tokens".into();
+        let json = "{\"tokens\": [\"a\", \"b\"], \"tags\": [\"B-x\", \"O\"]}\n";
+        let task = read(&[("train.jsonl", json), ("dev.jsonl", json), ("test.jsonl", json)], &config).unwrap();
+        assert_eq!(task.train[0].input.text(), "a b");
+    }
+
+    #[test]
+    fn unseen_labels_are_named_or_dropped() {
+        let files = [
+            ("train.csv", "text,label\na,pos\nb,neg\n"),
+            ("dev.csv", "text,label\na,pos\n"),
+            ("test.csv", "text,label\na,pos\n\nb,postive\nc,other\n"),
+        ];
+        let mut config = three_files(TaskKind::Classification, "csv");
+        let error = read(&files, &config).unwrap_err();
+        assert_eq!(error.to_string(), "use the label `postive` of `t` (test.csv:4, test): no training example has it");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("training has `pos`") && hint.contains("the 2 examples"), "{hint}");
+        config.unseen_labels = UnseenLabels::Drop;
+        let task = read(&files, &config).unwrap();
+        assert_eq!((task.test.len(), task.rejects.len()), (1, 2));
+    }
+
+    #[test]
+    fn missing_parts_are_cut_without_crossing() {
+        let rows = (0..200).map(|i| format!("text {},{},g{}\n", i % 150, i % 7, i % 40));
+        let train = "text,label,page\n".to_owned() + &rows.collect::<String>() + "rare,once,g100\n";
+        let mut config = TaskConfig::new(TaskKind::Classification, "train.csv");
+        config.group = Some("page".into());
+        config.split.dev = Fraction::new(0.2).unwrap();
+        let task = read(&[("train.csv", &train)], &config).unwrap();
+        let parts = [&task.train, &task.dev, &task.test];
+        assert_eq!(parts.map(|part| part.len()).iter().sum::<usize>(), 201);
+        assert!(task.dev.len() >= 20 && task.test.len() >= 20, "{:?}", parts.map(|part| part.len()));
+        let keys = |part: &[Example]| -> BTreeSet<String> {
+            part.iter().flat_map(|e| [e.group.clone().unwrap(), e.input.text()]).collect()
+        };
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            assert!(keys(parts[a]).is_disjoint(&keys(parts[b])));
+        }
+        assert!(task.labels.index("once").is_some());
+        assert_eq!(task.num_test_in_train, 0);
+        let lines: Vec<&str> = train.lines().collect();
+        let shuffled = [&lines[..1], &lines[100..], &lines[1..100]].concat().join("\n");
+        let again = read(&[("train.csv", &shuffled)], &config).unwrap();
+        assert_eq!(keys(&again.test), keys(&task.test));
+    }
+
+    #[test]
+    fn what_cannot_be_a_task_has_a_hint() {
+        let good = "text,label\na,x\nb,y\n";
+        let check = |train: &str, config: &TaskConfig, expected: &str| {
+            let error = read(&[("train.csv", train), ("dev.csv", good), ("test.csv", good)], config).unwrap_err();
+            let mut message = error.to_string();
+            if let TaskError::Read { source, .. } = &error {
+                message = format!("{message}: {source}");
+            }
+            assert!(message.contains(expected), "{message}");
+            assert!(error.hint().is_some(), "{message}");
+        };
+        let config = three_files(TaskKind::Classification, "csv");
+        check("", &config, "`train.csv` is empty");
+        check("text,class\na,x\n", &config, "find the field `label`");
+        check("text,label\na,x\nb,x\n", &config, "find two labels");
+        check("text,label\na,x\nb\n", &config, "1 of 2 records cannot be used");
+        check(good, &TaskConfig { test: Some("tset.csv".into()), ..config.clone() }, "tset.csv");
+        check(good, &TaskConfig { markers: vec![" ".into()], ..config.clone() }, "setting `markers`");
+        check(good, &TaskConfig { kind: TaskKind::Tagging, ..config.clone() }, "tell the format");
+        check("text,label\na,x\nb,y\n", &TaskConfig { dev: None, ..config.clone() }, "in the dev part");
+    }
+}

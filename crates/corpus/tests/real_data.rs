@@ -1,0 +1,163 @@
+//! The readers, the overlap check and the tasks against public data sets, where they are at hand.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use arable_core::Seed;
+use arable_corpus::{
+    CorpusConfig, Curated, DropReason, HeldOutSet, OverlapConfig, SourceConfig, Task, TaskConfig, TaskKind, curate,
+    read_source, read_task,
+};
+
+fn data() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let data = std::env::var_os("ARABLE_DATA").map_or(beside, PathBuf::from);
+    if !data.join("biomed/tasks").is_dir() {
+        println!("SKIPPED: no data sets in `{}`; set ARABLE_DATA to their folder", data.display());
+        return None;
+    }
+    Some(data)
+}
+
+struct Expected {
+    name: &'static str,
+    kind: TaskKind,
+    extension: &'static str,
+    sizes: [usize; 3],
+    num_labels: usize,
+}
+
+const TASKS: [Expected; 7] = {
+    use TaskKind::{Classification, Multilabel, Tagging};
+    const fn task(name: &'static str, kind: TaskKind, sizes: [usize; 3], num_labels: usize) -> Expected {
+        let extension = if matches!(kind, Tagging) { "conll" } else { "jsonl" };
+        Expected { name, kind, extension, sizes, num_labels }
+    }
+    [
+        task("question-type", Classification, [11_604, 1_497, 3_306], 16),
+        task("chemprot", Classification, [4_169, 2_427, 3_469], 13),
+        task("scicite", Classification, [7_320, 916, 1_861], 3),
+        task("hallmarks", Multilabel, [12_012, 1_777, 3_675], 0),
+        task("bc5cdr-ner", Tagging, [4_560, 4_581, 4_797], 5),
+        task("ncbi-disease-ner", Tagging, [5_424, 923, 940], 3),
+        task("pubmedqa", Classification, [388, 112, 500], 3),
+    ]
+};
+
+fn read(expected: &Expected, data: &Path) -> Task {
+    let path = |part: &str| format!("biomed/tasks/{}/{part}.{}", expected.name, expected.extension);
+    let mut config = TaskConfig::new(expected.kind, &path("train"));
+    (config.dev, config.test) = (Some(path("dev")), Some(path("test")));
+    match expected.name {
+        "pubmedqa" => config.text_pair = Some("question".to_owned()),
+        "chemprot" => config.markers = ["<<", ">>", "[[", "]]"].map(str::to_owned).to_vec(),
+        _ => {}
+    }
+    read_task(expected.name, &config, data, Seed(1)).unwrap()
+}
+
+#[test]
+fn tasks_are_read_whole() {
+    let Some(data) = data() else { return };
+    for expected in &TASKS {
+        let task = read(expected, &data);
+        println!(
+            "{}: {} labels, {} test texts in training, {} tags repaired, {} rejects",
+            task.name,
+            task.labels.len(),
+            task.num_test_in_train,
+            task.num_repaired_tags,
+            task.rejects.len()
+        );
+        assert_eq!(task.rejects, [], "{}", task.name);
+        assert_eq!([&task.train, &task.dev, &task.test].map(|part| part.len()), expected.sizes, "{}", task.name);
+        assert!(expected.num_labels == 0 || task.labels.len() == expected.num_labels, "{}", task.name);
+    }
+}
+
+#[test]
+fn corpora_are_read_whole() {
+    let Some(data) = data() else { return };
+    let check = |path: &str, num_documents: usize| {
+        let records = read_source(&SourceConfig::new("s", path), &data).unwrap();
+        let ids: HashSet<String> = records.map(|record| record.unwrap().unwrap().id).collect();
+        assert_eq!(ids.len(), num_documents, "{path}");
+    };
+    check("biomed/corpus", 16_407 + 6_292 + 84);
+    check("general/corpus/{history,reviews}.jsonl.gz", 2_173);
+    check("general/corpus/novels.jsonl.gz", 13_698);
+}
+
+fn curate_biomed(data: &Path) -> (Vec<HeldOutSet>, Curated) {
+    let source = |name: &str| SourceConfig::new(name, &format!("biomed/corpus/{name}.jsonl.gz"));
+    let config =
+        CorpusConfig { source: ["medquad", "abstracts", "craft"].map(source).to_vec(), ..CorpusConfig::default() };
+    let sets: Vec<_> = TASKS.iter().map(|task| HeldOutSet::of_task(&config.overlap, &read(task, data))).collect();
+    let curated = curate(&config, data, &sets, Seed(1)).unwrap();
+    (sets, curated)
+}
+
+#[test]
+fn held_out_examples_are_found_and_removed() {
+    let Some(data) = data() else { return };
+    let (sets, curated) = curate_biomed(&data);
+    println!("{:#?}", curated.counts);
+    let found: BTreeMap<&str, f64> = curated
+        .counts
+        .overlap
+        .iter()
+        .map(|count| (count.task.as_str(), count.num_examples_found as f64 / count.num_examples as f64))
+        .collect();
+    // The answers are in the corpus by construction; of the sentences only those within n-gram reach.
+    assert!(found["question-type"] > 0.95, "{found:?}");
+    assert!(found["bc5cdr-ner"] > 0.01 && found["ncbi-disease-ner"] > 0.01, "{found:?}");
+    let dropped = curated.dropped.iter().filter(|dropped| matches!(dropped.reason, DropReason::Overlap { .. })).count();
+    assert_eq!(dropped, curated.counts.num_overlap);
+
+    // The same question asked in another way, of a sample: with words as text, without hashes.
+    let overlap = OverlapConfig::default();
+    let examples: Vec<(&str, Vec<String>)> = sets
+        .iter()
+        .flat_map(|set| set.texts.iter().step_by(1 + set.texts.len() / 40))
+        .map(|(id, text)| (id.as_str(), plain_words(text)))
+        .filter(|(_, words)| words.len() >= overlap.min_words)
+        .collect();
+    for document in curated.train.iter().chain(&curated.held_out).step_by(3) {
+        let words = plain_words(&document.text);
+        let ngrams: HashSet<&[String]> = words.windows(overlap.ngram).collect();
+        for (id, example) in &examples {
+            let share = plain_share(example, &words, &ngrams, overlap.ngram);
+            assert!(share < overlap.min_share.get(), "{id} in {}: {share}", document.id);
+        }
+    }
+}
+
+fn plain_words(text: &str) -> Vec<String> {
+    text.to_lowercase()
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn plain_share(example: &[String], words: &[String], ngrams: &HashSet<&[String]>, n: usize) -> f64 {
+    if example.len() < n {
+        return f64::from(u8::from(words.windows(example.len()).any(|window| window == example)));
+    }
+    let wanted: HashSet<&[String]> = example.windows(n).collect();
+    wanted.intersection(ngrams).count() as f64 / wanted.len() as f64
+}
+
+#[test]
+fn curation_does_not_depend_on_source_files() {
+    let Some(data) = data() else { return };
+    let config = |paths: &[&str]| CorpusConfig {
+        source: paths.iter().map(|path| SourceConfig::new("s", path)).collect(),
+        ..CorpusConfig::default()
+    };
+    let ids = |curated: Curated| curated.held_out.into_iter().map(|document| document.id).collect::<Vec<_>>();
+    let one = curate(&config(&["biomed/corpus/craft.jsonl.gz"]), &data, &[], Seed(3)).unwrap();
+    let glob = curate(&config(&["biomed/corpus/cra*"]), &data, &[], Seed(3)).unwrap();
+    assert_eq!(one.counts, glob.counts);
+    assert_eq!(ids(one), ids(glob));
+}
