@@ -77,7 +77,7 @@ pub fn read(config: &PretrainConfig, dir: &Path) -> Result<Pretraining, Checkpoi
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error))?;
     let moment = |name: &str| {
         let tensor = tensors.tensor(name).map_err(|error| damaged(&path, error))?;
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
+        let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(tensor.data());
         if values.len() == model.parameters().num_elements() {
             Ok(values)
         } else {

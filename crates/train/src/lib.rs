@@ -10,7 +10,7 @@ pub mod pretrain;
 pub mod schedule;
 
 use arable_core::Hint;
-use arable_tokenize::TokenizeError;
+use arable_tokenize::ShardError;
 
 /// What an observer wants after it saw an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum TrainError {
     NoSequences,
     /// Shards could not be read.
     #[error("read shards")]
-    Shards(#[from] TokenizeError),
+    Shards(#[from] ShardError),
     /// What an observer does went wrong (writing a checkpoint, say).
     #[error(transparent)]
     Observer(Box<dyn std::error::Error + Send + Sync>),

@@ -1,13 +1,10 @@
 //! From shards to batches: documents are cut into sequences, shuffled each epoch, and packed up to a token budget.
 
 use arable_core::Stream;
-use arable_tokenize::Shards;
+use arable_tokenize::{Shards, starts_word, token_id};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-
-/// The top bit of a stored token: it begins a word.
-const WORD_START: u32 = 1 << 31;
 
 /// A token as the objectives see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +20,14 @@ pub struct Token {
 pub struct Sequence(Vec<u32>);
 
 impl Sequence {
-    /// From stored tokens, whose top bit says that they begin a word.
+    /// From tokens as shards pack them.
     pub fn new(stored: Vec<u32>) -> Self {
         Self(stored)
     }
 
     /// The tokens in order.
     pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
-        self.0.iter().map(|&stored| Token { id: stored & !WORD_START, starts_word: stored & WORD_START != 0 })
+        self.0.iter().map(|&stored| Token { id: token_id(stored), starts_word: starts_word(stored) })
     }
 
     /// How many tokens.
