@@ -383,21 +383,23 @@ mod tests {
     fn every_packing_reads_the_same() {
         let bytes = b"{\"id\": 7, \"text\": \"one\", \"time\": 1864, \"group\": \"g\"}\r\n{\"text\": \"two\"}\r\n";
         let two_members = [gz(&bytes[..30]), gz(&bytes[30..])].concat();
+        let two_frames = [&bytes[..30], &bytes[30..]].map(|part| zstd::encode_all(part, 3).unwrap()).concat();
         let folder = Folder::with(&[
             ("a.jsonl", bytes),
+            ("f.jsonl.zst", &two_frames),
             ("b.jsonl.gz", &gz(bytes)),
             ("c.jsonl.zst", &zstd::encode_all(&bytes[..], 3).unwrap()),
             ("d.jsonl.gz", &two_members),
             ("e.jsonl.gz", bytes),
         ]);
-        for name in ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.jsonl.gz", "e.jsonl.gz"] {
+        for name in ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.jsonl.gz", "e.jsonl.gz", "f.jsonl.zst"] {
             let got = folder.texts(&SourceConfig::new("s", name));
             assert_eq!(got, pairs(&[("s/7", "one"), (&format!("s/{name}#2"), "two")]));
         }
         let documents = folder.read(&SourceConfig::new("s", "a.jsonl")).unwrap();
         let first = documents[0].as_ref().unwrap();
         assert_eq!((first.time.as_deref(), first.group.as_deref()), (Some("1864"), Some("g")));
-        assert_eq!(folder.texts(&SourceConfig::new("s", "*.jsonl*")).len(), 10);
+        assert_eq!(folder.texts(&SourceConfig::new("s", "*.jsonl*")).len(), 12);
     }
 
     #[test]
