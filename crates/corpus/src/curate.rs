@@ -33,7 +33,7 @@ pub enum CurateError {
         /// The source.
         name: String,
         /// Why.
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// No document is left.
     #[error(
@@ -191,7 +191,7 @@ struct Read {
 fn read_all(config: &CorpusConfig, root: &Path) -> Result<Read, CurateError> {
     let mut read = Read::default();
     for source in &config.source {
-        let failed = |error| CurateError::Read { name: source.name.clone(), source: error };
+        let failed = |error| CurateError::Read { name: source.name.clone(), source: Box::new(error) };
         let (documents, rejects) = read_one(source, root).map_err(failed)?;
         let num_records = documents.len() + rejects.len();
         check_rejects(&source.name, &rejects, num_records, config.max_reject_rate).map_err(failed)?;

@@ -42,26 +42,34 @@ pub enum ReadError {
         path: String,
     },
     /// More unreadable records than allowed.
-    #[error(
-        "read `{name}`: {num_rejected} of {num_records} records cannot be used (at most {:.1} % may be), first {}",
-        max_rate.get() * 100.0, show(first)
-    )]
+    #[error("read `{name}`: {summary}")]
     TooManyRejects {
         /// The source or task.
         name: String,
-        /// Records that cannot be used.
-        num_rejected: usize,
-        /// All records.
-        num_records: usize,
-        /// The limit.
-        max_rate: Probability,
-        /// The most frequent reason, by its name.
-        top_reason: String,
-        /// The first few records that cannot be used.
-        first: Vec<Reject>,
-        /// What to do about the most frequent reason.
-        advice: String,
+        /// What was rejected.
+        summary: Box<RejectSummary>,
     },
+}
+
+/// Rejects of a source or task taken together.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "{num_rejected} of {num_records} records cannot be used (at most {:.1} % may be), first {}",
+    max_rate.get() * 100.0, show(first)
+)]
+pub struct RejectSummary {
+    /// Records that cannot be used.
+    pub num_rejected: usize,
+    /// All records.
+    pub num_records: usize,
+    /// The limit.
+    pub max_rate: Probability,
+    /// The most frequent reason, by its name.
+    pub top_reason: String,
+    /// The first few records that cannot be used.
+    pub first: Vec<Reject>,
+    /// What to do about the most frequent reason.
+    pub advice: String,
 }
 
 impl ReadError {
@@ -83,7 +91,8 @@ impl Hint for ReadError {
                 }
             }
             Self::Empty { .. } => "put documents there, or take it out of the configuration".to_owned(),
-            Self::TooManyRejects { advice, top_reason, .. } => {
+            Self::TooManyRejects { summary, .. } => {
+                let RejectSummary { top_reason, advice, .. } = &**summary;
                 format!("most often `{top_reason}`: {advice}; or raise `max_reject_rate`")
             }
         })
@@ -111,15 +120,15 @@ pub(crate) fn check_rejects(
     let most = counts.values().copied().max().unwrap_or(0);
     let top_reason = counts.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name).unwrap_or_default();
     let advice = rejects.iter().find(|reject| reject.reason.name() == top_reason).map(|reject| reject.reason.advice());
-    Err(ReadError::TooManyRejects {
-        name: name.to_owned(),
+    let summary = RejectSummary {
         num_rejected: rejects.len(),
         num_records,
         max_rate,
         top_reason,
         first: rejects.iter().take(3).cloned().collect(),
         advice: advice.unwrap_or_default(),
-    })
+    };
+    Err(ReadError::TooManyRejects { name: name.to_owned(), summary: Box::new(summary) })
 }
 
 /// Finds the files of a source and makes ready to read them, in the order of their names. `root` is the folder that
@@ -374,21 +383,23 @@ mod tests {
     fn every_packing_reads_the_same() {
         let bytes = b"{\"id\": 7, \"text\": \"one\", \"time\": 1864, \"group\": \"g\"}\r\n{\"text\": \"two\"}\r\n";
         let two_members = [gz(&bytes[..30]), gz(&bytes[30..])].concat();
+        let two_frames = [&bytes[..30], &bytes[30..]].map(|part| zstd::encode_all(part, 3).unwrap()).concat();
         let folder = Folder::with(&[
             ("a.jsonl", bytes),
+            ("f.jsonl.zst", &two_frames),
             ("b.jsonl.gz", &gz(bytes)),
             ("c.jsonl.zst", &zstd::encode_all(&bytes[..], 3).unwrap()),
             ("d.jsonl.gz", &two_members),
             ("e.jsonl.gz", bytes),
         ]);
-        for name in ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.jsonl.gz", "e.jsonl.gz"] {
+        for name in ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.jsonl.gz", "e.jsonl.gz", "f.jsonl.zst"] {
             let got = folder.texts(&SourceConfig::new("s", name));
             assert_eq!(got, pairs(&[("s/7", "one"), (&format!("s/{name}#2"), "two")]));
         }
         let documents = folder.read(&SourceConfig::new("s", "a.jsonl")).unwrap();
         let first = documents[0].as_ref().unwrap();
         assert_eq!((first.time.as_deref(), first.group.as_deref()), (Some("1864"), Some("g")));
-        assert_eq!(folder.texts(&SourceConfig::new("s", "*.jsonl*")).len(), 10);
+        assert_eq!(folder.texts(&SourceConfig::new("s", "*.jsonl*")).len(), 12);
     }
 
     #[test]

@@ -14,8 +14,7 @@ pub fn subset(examples: &[Example], fraction: Fraction, mut draws: Draws) -> Vec
     let mut order: Vec<usize> = (0..examples.len()).collect();
     draws.shuffle(&mut order);
     let mut labels = BTreeSet::new();
-    let adds_label =
-        |i: &usize| examples[*i].target.labels().iter().fold(false, |adds, label| labels.insert(label) || adds);
+    let adds_label = |i: &usize| examples[*i].target.labels().iter().filter(|label| labels.insert(*label)).count() > 0;
     let (first, rest): (Vec<usize>, Vec<usize>) = order.into_iter().partition(adds_label);
     let wanted = (fraction.get() * examples.len() as f64).round() as usize;
     let num_taken = wanted.max(first.len()).max(MIN_EXAMPLES).min(examples.len());

@@ -8,7 +8,7 @@ use arable_core::{Example, Hint, Input, LabelSet, Seed, Target};
 use crate::config::{Format, TaskConfig, TaskKind, UnseenLabels};
 use crate::conll::{Sentences, Tagged, repair_tags};
 use crate::dedup::words_digest;
-use crate::files::{FileError, FoundFile, find_files};
+use crate::files::{FileError, FoundFile, find_files, nearest};
 use crate::ids::UniqueIds;
 use crate::read::{ReadError, check_rejects};
 use crate::reject::{Reject, RejectReason};
@@ -36,7 +36,7 @@ pub enum TaskError {
         /// `train`, `dev` or `test`.
         part: &'static str,
         /// Why.
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// A part without a usable example.
     #[error("find an example in the {part} part of the task `{task}`")]
@@ -55,23 +55,31 @@ pub enum TaskError {
         labels: Vec<String>,
     },
     /// A label that training never saw.
-    #[error("use the label `{label}` of `{task}` ({file}:{line}, {part}): no training example has it")]
+    #[error("use the {unseen} of the task `{task}`: no training example has it")]
     UnseenLabel {
         /// The task.
         task: String,
-        /// `dev` or `test`.
-        part: &'static str,
         /// The first such label.
-        label: String,
-        /// The file of the first example that has one.
-        file: String,
-        /// Its line, counted from 1.
-        line: u64,
-        /// How many examples of the part have one.
-        num_examples: usize,
-        /// The labels of training.
-        known: Vec<String>,
+        unseen: Box<UnseenLabel>,
     },
+}
+
+/// A label that training never saw, where it first occurs.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("label `{label}` ({file}:{line}, {part})")]
+pub struct UnseenLabel {
+    /// `dev` or `test`.
+    pub part: &'static str,
+    /// The label.
+    pub label: String,
+    /// The file of the first example that has it.
+    pub file: String,
+    /// Its line, counted from 1.
+    pub line: u64,
+    /// How many examples of the part have labels that training never saw.
+    pub num_examples: usize,
+    /// The most similar label of training.
+    pub nearest: Option<String>,
 }
 
 impl Hint for TaskError {
@@ -83,12 +91,13 @@ impl Hint for TaskError {
                 format!("add training examples, give `{part}` a file, or raise the part's share under `split`")
             }
             Self::OneLabel { .. } => "add examples of other labels, or set `label` to another field".to_owned(),
-            Self::UnseenLabel { num_examples, known, label, .. } => {
-                let nearest = crate::files::nearest(label, known).map(|known| format!(" (training has `{known}`)"));
+            Self::UnseenLabel { unseen, .. } => {
+                let nearest = unseen.nearest.as_ref().map(|known| format!(" (training has `{known}`)"));
                 format!(
                     "correct the label{}, add training examples of it, or set `unseen_labels = \"drop\"` to leave out \
-                     the {num_examples} examples with such labels",
-                    nearest.unwrap_or_default()
+                     the {} examples with such labels",
+                    nearest.unwrap_or_default(),
+                    unseen.num_examples
                 )
             }
         })
@@ -237,7 +246,7 @@ struct Unnamed {
 impl Reading<'_> {
     fn part(&mut self, part: &'static str, path: &str) -> Result<Vec<Found>, TaskError> {
         let name = self.name;
-        self.read(path).map_err(|source| TaskError::Read { task: name.to_owned(), part, source })
+        self.read(path).map_err(|source| TaskError::Read { task: name.to_owned(), part, source: Box::new(source) })
     }
 
     fn read(&mut self, path: &str) -> Result<Vec<Found>, ReadError> {
@@ -429,8 +438,9 @@ fn drop_unseen(
         let Found { file, line, .. } = found;
         let task = task.to_owned();
         if config.unseen_labels == UnseenLabels::Error {
-            let known = known.names().to_vec();
-            return Err(TaskError::UnseenLabel { task, part, label, file, line, num_examples, known });
+            let nearest = nearest(&label, known.names());
+            let unseen = Box::new(UnseenLabel { part, label, file, line, num_examples, nearest });
+            return Err(TaskError::UnseenLabel { task, unseen });
         }
         rejects.push(Reject { source: task, file, line, reason: RejectReason::UnseenLabel { label } });
     }
@@ -517,7 +527,10 @@ mod tests {
         ];
         let mut config = three_files(TaskKind::Classification, "csv");
         let error = read(&files, &config).unwrap_err();
-        assert_eq!(error.to_string(), "use the label `postive` of `t` (test.csv:4, test): no training example has it");
+        assert_eq!(
+            error.to_string(),
+            "use the label `postive` (test.csv:4, test) of the task `t`: no training example has it"
+        );
         let hint = error.hint().unwrap();
         assert!(hint.contains("training has `pos`") && hint.contains("the 2 examples"), "{hint}");
         config.unseen_labels = UnseenLabels::Drop;
