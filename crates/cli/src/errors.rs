@@ -3,6 +3,23 @@
 use std::fmt::Write;
 
 use arable_pipeline::advice;
+use arable_pipeline::notice::Cancelled;
+
+/// A command that cannot be carried out as it was given.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// 2 when the input, the configuration or the command is wrong, 4 when the run was cancelled, 1 for the rest.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if advice::find::<Cancelled>(error).is_some() {
+        4
+    } else if advice::find::<Usage>(error).is_some() || arable_pipeline::is_input_error(error) {
+        2
+    } else {
+        1
+    }
+}
 
 /// The text for an error that ends a command: what failed, why, and what to do.
 ///

@@ -1,2 +1,49 @@
-//! placeholder
-fn main() {}
+//! The `arable` binary.
+
+mod args;
+mod commands;
+mod errors;
+mod pack;
+mod progress;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use crate::args::{Args, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", errors::render(&error));
+            ExitCode::from(errors::exit_code(&error))
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    if let [flag, ..] = args.without_effect()[..] {
+        bail!(errors::Usage(format!("use {flag} with this command, where it has no effect")));
+    }
+    let global = &args.global;
+    match &args.command {
+        Command::Init { dir } => commands::init(dir),
+        Command::Run { dry_run: true } => commands::dry_run(global),
+        Command::Run { dry_run: false } => commands::run(global),
+        Command::Resume { name } => commands::resume(global, name.as_deref()),
+        Command::Report { name } => commands::report(global, name.as_deref()),
+        Command::Demo => commands::demo(global),
+        Command::Runs => commands::runs(global),
+        Command::Config(ConfigCommand::Show { origin }) => commands::config_show(global, *origin),
+        Command::Config(ConfigCommand::Schema) => commands::config_schema(),
+    }
+}

@@ -3,9 +3,10 @@
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use arable_core::Hint;
+use arable_core::{Digest, Digester, Hint};
 use flate2::bufread::MultiGzDecoder;
 use fs_err as fs;
+use crate::config::Format;
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
@@ -138,6 +139,21 @@ pub(crate) fn find_files(path: &str, root: &Path, extensions: &[&'static str]) -
     }
     let wanted = |file: &Path| matcher.is_match(file.strip_prefix(&base).unwrap_or(file));
     not_empty(walk(&base, root, wanted)?, full, extensions)
+}
+
+/// The digest of all files that `path` stands for: their names and bytes, whatever their format.
+///
+/// # Errors
+/// When there is no such file or one cannot be read.
+pub fn content_digest(path: &str, root: &Path) -> Result<Digest, FileError> {
+    let mut extensions: Vec<&'static str> = Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect();
+    extensions.extend(["conll", "iob", "bio"]);
+    let mut digester = Digester::default();
+    for file in find_files(path, root, &extensions)? {
+        let bytes = fs::read(&file.path).map_err(|error| reading_failed(&file.path, error))?;
+        digester.update(file.name.as_bytes()).update(Digest::of(&bytes).as_bytes());
+    }
+    Ok(digester.finish())
 }
 
 fn not_empty(files: Vec<FoundFile>, path: PathBuf, extensions: &[&'static str]) -> Result<Vec<FoundFile>, FileError> {

@@ -27,7 +27,7 @@ pub use config::{
 };
 pub use curate::{CorpusCounts, CurateError, Curated, SourceCounts, curate};
 pub use dedup::{Deduped, dedup};
-pub use files::FileError;
+pub use files::{FileError, content_digest};
 pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};

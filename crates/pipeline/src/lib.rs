@@ -2,6 +2,25 @@
 
 pub mod advice;
 pub mod config;
+pub mod domain;
+pub mod notice;
 pub mod report;
 pub mod results;
+pub mod run;
+mod stages;
 pub mod tensorboard;
+
+/// Whether an error says that the input or the configuration is wrong, rather than the program or the machine.
+pub fn is_input_error(error: &anyhow::Error) -> bool {
+    fn is<E: std::error::Error + 'static>(error: &anyhow::Error) -> bool {
+        advice::find::<E>(error).is_some()
+    }
+    is::<config::ConfigError>(error)
+        || is::<arable_corpus::CurateError>(error)
+        || is::<arable_corpus::ReadError>(error)
+        || is::<arable_corpus::FileError>(error)
+        || is::<arable_corpus::TaskError>(error)
+        || is::<arable_tokenize::TrainError>(error)
+        || is::<arable_train::TrainError>(error)
+        || is::<arable_tensor::DeviceError>(error)
+}

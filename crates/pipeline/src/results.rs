@@ -45,10 +45,14 @@ pub struct RunFacts {
 pub struct CorpusFacts {
     /// One entry for each source.
     pub sources: Vec<SourceFacts>,
+    /// Documents left out for having too few words.
+    pub num_too_short: usize,
     /// Documents removed because an equal text came before.
     pub num_exact_duplicates: usize,
     /// Documents removed because a text equal after normalisation came before.
     pub num_normalized_duplicates: usize,
+    /// Documents removed because they hold a held-out example of any task.
+    pub num_overlap: usize,
     /// One entry for each task: what the overlap check found.
     pub overlap: Vec<OverlapFacts>,
     /// Documents kept for training.

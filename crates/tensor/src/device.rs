@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arable_core::Hint;
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,15 @@ pub enum DeviceError {
     Precision,
 }
 
+impl Hint for DeviceError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Threads { .. } => Some("ask for fewer threads".into()),
+            Self::Precision => Some("use --precision f32, or auto".into()),
+        }
+    }
+}
+
 /// Where buffers live and who computes, chosen at run time.
 #[derive(Clone, Debug)]
 pub enum Device {
@@ -53,6 +63,14 @@ impl Precision {
     /// The precision with the faster matrix products on this machine.
     pub fn fastest() -> Self {
         if Isa::detect() == Isa::F32 { Self::F32 } else { Self::Bf16 }
+    }
+
+    /// The name in configurations and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
     }
 
     fn isa(self) -> Result<Isa, DeviceError> {

@@ -165,6 +165,11 @@ impl Written {
         origin::settings(resolved, &self.root, &|offset| position(&self.text, offset).0, derived)
     }
 
+    /// Whether `key` comes from a setting over the file.
+    pub fn is_set(&self, key: &str) -> bool {
+        matches!(self.find(key), Some(Place::Set { .. }))
+    }
+
     /// A rule across values that does not hold, or a setting that cannot take effect, at the place where `key` is
     /// written. `message` names the keys it is about.
     pub fn rule(&self, key: &str, message: impl Into<String>, hint: Option<&str>) -> ConfigError {

@@ -138,6 +138,8 @@ fn corpus_facts() -> CorpusFacts {
         num_documents_removed,
     };
     CorpusFacts {
+        num_too_short: 17,
+        num_overlap: 41,
         sources: vec![
             source("pubmed-abstracts", 48_210, 9_870_114, 12, 46_002),
             source("open-textbooks", 1_204, 1_530_872, 3, 1_190),

@@ -1,0 +1,197 @@
+//! A domain: what its `arable.toml` says, completed and checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use arable_core::{Digest, Fraction, Seed};
+use arable_corpus::{CorpusConfig, SourceConfig, TaskConfig, TaskKind};
+use arable_eval::BaselineConfig;
+use arable_model::ModelConfig;
+use arable_tokenize::TokenizerConfig;
+use arable_train::adapt::FinetuneConfig;
+use arable_train::pretrain::PretrainConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::advice::Advise;
+use crate::config::{self, ConfigError, Loaded, Written};
+
+/// Everything that `arable.toml` can say.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The name of the domain; the run's folder is called so.
+    pub name: String,
+    /// The number that all randomness grows from.
+    pub seed: Seed,
+    /// The folder that paths of sources and tasks begin at, itself relative to the folder of `arable.toml`.
+    pub data: String,
+    /// What the model reads.
+    pub corpus: CorpusConfig,
+    /// General text that the vocabulary is compared with.
+    pub reference: ReferenceConfig,
+    /// The vocabulary.
+    pub tokenizer: TokenizerConfig,
+    /// The encoder.
+    pub model: ModelConfig,
+    /// Pretraining on the corpus.
+    pub pretrain: PretrainConfig,
+    /// Adaptation to tasks and its measurement.
+    pub adapt: AdaptConfig,
+    /// Tasks by name.
+    pub task: BTreeMap<String, TaskConfig>,
+}
+
+/// General text that the vocabulary is compared with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReferenceConfig {
+    /// Where it is read from.
+    pub source: Vec<SourceConfig>,
+}
+
+/// How tasks are learned and measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdaptConfig {
+    /// Parts of the training labels to learn from, in rising order.
+    pub budgets: Vec<Fraction>,
+    /// Repetitions with other label subsets, orders and initial heads.
+    pub num_seeds: u64,
+    /// Learning rates to choose from, for each arm and task, on the development set.
+    pub learning_rates: Vec<f64>,
+    /// The budget at which the learning rate is chosen.
+    pub tune_budget: Fraction,
+    /// Development examples used for choosing weights, rates and temperatures, at most.
+    pub max_dev_examples: usize,
+    /// Fine-tuning.
+    pub finetune: FinetuneConfig,
+    /// The linear baseline.
+    pub baseline: BaselineConfig,
+    /// Resamples of the bootstrap intervals.
+    pub num_resamples: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "domain".into(),
+            seed: Seed(1),
+            data: ".".into(),
+            corpus: CorpusConfig::default(),
+            reference: ReferenceConfig::default(),
+            tokenizer: TokenizerConfig::default(),
+            model: ModelConfig::default(),
+            pretrain: PretrainConfig::default(),
+            adapt: AdaptConfig::default(),
+            task: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for AdaptConfig {
+    fn default() -> Self {
+        let part = |value| Fraction::new(value).expect("a literal in range");
+        Self {
+            budgets: [0.01, 0.05, 0.1, 0.25, 0.5, 1.0].map(part).to_vec(),
+            num_seeds: 5,
+            learning_rates: vec![3e-4, 1e-3, 3e-3],
+            tune_budget: part(0.25),
+            max_dev_examples: 500,
+            finetune: FinetuneConfig::default(),
+            baseline: BaselineConfig::default(),
+            num_resamples: 1000,
+        }
+    }
+}
+
+/// A domain that is ready to run.
+#[derive(Clone, Debug)]
+pub struct Domain {
+    /// The configuration with its origins.
+    pub loaded: Loaded<Config>,
+    /// The text of `arable.toml` as it was written.
+    pub written: String,
+    /// The folder that paths of sources and tasks begin at.
+    pub root: PathBuf,
+}
+
+impl Domain {
+    /// Reads `path` and applies `sets` of the form `key.path=value`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or says what cannot be.
+    pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
+        let loaded = config::load::<Config>(path, sets).advise()?;
+        let written = fs_err::read_to_string(path)?;
+        Self::of(loaded, written, path)
+    }
+
+    fn of(mut loaded: Loaded<Config>, written: String, path: &Path) -> Result<Self> {
+        let set_by_flag = loaded.written.is_set("data");
+        let base = if set_by_flag { Path::new(".") } else { path.parent().unwrap_or(Path::new(".")) };
+        let root = base.join(&loaded.value.data);
+        let root = root.canonicalize().map_err(|_| {
+            let message = format!("find the folder `{}` that `data` names", root.display());
+            loaded.written.rule("data", message, Some("pass the folder of your data with --set data=FOLDER"))
+        });
+        let root = root.advise()?;
+        loaded.value.data = root.display().to_string();
+        check(&loaded.value, &loaded.written).advise()?;
+        Ok(Self { loaded, written, root })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.loaded.value
+    }
+
+    /// The digest of the resolved configuration: the run's identity.
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(self.config())
+    }
+}
+
+/// Rules across values.
+fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
+    let rule = |holds: bool, key: &str, message: String, hint: &str| {
+        if holds { Ok(()) } else { Err(written.rule(key, message, Some(hint))) }
+    };
+    let name_fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_name = !config.name.is_empty() && config.name.chars().all(name_fits) && !config.name.starts_with('.');
+    rule(is_name, "name", format!("use `{}` as `name`", config.name), "letters, digits, `-`, `_` and `.` make a name")?;
+    let some_source = !config.corpus.source.is_empty();
+    rule(some_source, "corpus", "find any `corpus.source`".into(), "add a [[corpus.source]] with `name` and `path`")?;
+    let architecture = config.model.architecture(config.tokenizer.vocab_size);
+    let architecture = architecture.map_err(|error| written.rule("model", error.to_string(), None))?;
+    for (key, length) in
+        [("pretrain.max_length", config.pretrain.max_length), ("adapt.finetune.max_length", config.adapt.finetune.max_length)]
+    {
+        let most = architecture.max_position_embeddings;
+        let message = format!("use `{key}` = {length} with `model.max_position_embeddings` = {most}");
+        rule((8..=most).contains(&length), key, message, "a length is at least 8 and at most what the model takes")?;
+    }
+    let pretrain = &config.pretrain;
+    let batch = format!("fill batches of {} tokens with sequences of {}", pretrain.tokens_per_batch, pretrain.max_length);
+    let holds = pretrain.tokens_per_batch >= pretrain.max_length;
+    rule(holds, "pretrain.tokens_per_batch", batch, "a batch holds at least one sequence")?;
+    for (key, value) in [("pretrain.held_out_every", pretrain.held_out_every), ("pretrain.checkpoint_every", pretrain.checkpoint_every)] {
+        rule(value > 0, key, format!("use `{key}` = 0"), "count steps from 1")?;
+    }
+    rule(pretrain.num_tokens.0 > 0, "pretrain.num_tokens", "train on 0 tokens".into(), "give a budget such as \"50M\"")?;
+    let rates = config.adapt.learning_rates.iter().chain([&pretrain.learning_rate]);
+    let rates_fit = rates.clone().all(|rate| rate.is_finite() && *rate > 0.0) && !config.adapt.learning_rates.is_empty();
+    rule(rates_fit, "adapt.learning_rates", "use the learning rates".into(), "a learning rate is above 0")?;
+    let budgets = &config.adapt.budgets;
+    let rising = !budgets.is_empty() && budgets.windows(2).all(|pair| pair[0] < pair[1]);
+    rule(rising, "adapt.budgets", "use `adapt.budgets`".into(), "write budgets in rising order, such as [0.1, 1.0]")?;
+    let counts = config.adapt.num_seeds > 0 && config.adapt.max_dev_examples > 0 && config.adapt.finetune.batch_size > 0;
+    rule(counts, "adapt", "use counts of 0 in `adapt`".into(), "num_seeds, max_dev_examples and batch_size are at least 1")?;
+    for (name, task) in &config.task {
+        let key = format!("task.{name}.markers");
+        let message = format!("use markers in the {} task `{name}`", task.kind.name());
+        rule(task.markers.is_empty() || task.kind != TaskKind::Tagging, &key, message, "markers are for classification")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! The life of a run, top to bottom.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use anyhow::Result;
+use arable_core::Digest;
+use arable_ledger::{Artifact, Draft, Fingerprint, Outcome, RunRecord, RunStatus, StageRecord, Store};
+use arable_tensor::{Device, Precision};
+use fs_err as fs;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::advice::Advise;
+use crate::config;
+use crate::domain::Domain;
+use crate::notice::{Cancelled, Notice, Reporter};
+use crate::report;
+use crate::results::{Results, RunFacts};
+use crate::stages::{self, adapt, corpus, pretrain, shards, tasks, tokenizer};
+
+/// The version of the program, part of every fingerprint.
+pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A run: a domain, a place for its outputs, a device, and someone who watches.
+pub struct Run<'a> {
+    pub(crate) domain: &'a Domain,
+    pub(crate) device: &'a Device,
+    pub(crate) reporter: &'a mut dyn Reporter,
+    pub(crate) cancel: &'a AtomicBool,
+    store: Store,
+    folder: PathBuf,
+    stages: Vec<StageRecord>,
+}
+
+/// What a finished run says.
+pub struct Finished {
+    /// Everything that was measured.
+    pub results: Results,
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Whether every stage was already done.
+    pub nothing_to_do: bool,
+}
+
+impl<'a> Run<'a> {
+    /// A run of `domain` below the folder `out`.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new(
+        domain: &'a Domain,
+        out: &Path,
+        device: &'a Device,
+        reporter: &'a mut dyn Reporter,
+        cancel: &'a AtomicBool,
+    ) -> Result<Self> {
+        let store = Store::open(&out.join("artifacts")).advise()?;
+        let folder = out.join(&domain.config().name);
+        Ok(Self { domain, device, reporter, cancel, store, folder, stages: Vec::new() })
+    }
+
+    /// Does what is not done yet, in order, and reports.
+    ///
+    /// # Errors
+    /// When a stage fails or the run is cancelled. What was done stays done.
+    pub fn execute(mut self) -> Result<Finished> {
+        self.begin()?;
+        let result = self.work();
+        let status = match &result {
+            Ok(_) => RunStatus::Done,
+            Err(error) if error.is::<Cancelled>() => RunStatus::Cancelled,
+            Err(error) => RunStatus::Failed { error: format!("{error:#}") },
+        };
+        let line = result.as_ref().ok().map(report::one_line);
+        self.record(status, line)?;
+        let nothing_to_do = self.stages.iter().all(|stage| stage.outcome == Outcome::Reused);
+        Ok(Finished { results: result?, folder: self.folder, nothing_to_do })
+    }
+
+    fn work(&mut self) -> Result<Results> {
+        let tasks = tasks::run(self)?;
+        let corpus = corpus::run(self, &tasks)?;
+        let tokenizer = tokenizer::run(self, &corpus)?;
+        let shards = shards::run(self, &corpus, &tokenizer)?;
+        let pretrained = pretrain::run(self, &tokenizer, &shards)?;
+        let adapted = adapt::run_all(self, &tasks, &tokenizer, &pretrained)?;
+        let parts = stages::Parts { corpus, tokenizer, shards, pretrained, adapted };
+        let results = stages::results(self, &parts)?;
+        self.write_report(&results)?;
+        Ok(results)
+    }
+
+    /// The stages with what each would do, without doing anything. A stage after one that is not done has no known
+    /// inputs yet, and is to do.
+    ///
+    /// # Errors
+    /// When sources or tasks cannot be read.
+    pub fn plan(&mut self) -> Result<Vec<(String, bool)>> {
+        stages::plan(self)
+    }
+
+    /// The artifact of a stage: found, or built by `build` in a working folder that survives a kill.
+    pub(crate) fn stage(
+        &mut self,
+        kind: &str,
+        config: &impl Serialize,
+        inputs: &[Digest],
+        build: impl FnOnce(&mut Self, &Draft) -> Result<Value>,
+    ) -> Result<Artifact> {
+        let fingerprint = self.fingerprint(kind, config, inputs);
+        let start = Instant::now();
+        let (artifact, outcome) = match self.store.find(&fingerprint).advise()? {
+            Some(artifact) => (artifact, Outcome::Reused),
+            None => {
+                self.check_cancelled()?;
+                self.reporter.notice(&Notice::StageStarted { kind });
+                let draft = self.store.begin(&fingerprint).advise()?;
+                let summary = build(self, &draft)?;
+                (draft.commit(summary).advise()?, Outcome::Built)
+            }
+        };
+        let wall_s = if outcome == Outcome::Built { start.elapsed().as_secs_f64() } else { 0.0 };
+        let summary = artifact.manifest().summary["text"].as_str().unwrap_or_default().to_owned();
+        self.reporter.notice(&Notice::StageDone { kind, outcome, wall_s, summary });
+        let folder = fingerprint.folder();
+        self.stages.push(StageRecord { kind: kind.to_owned(), digest: artifact.digest(), folder, outcome, wall_s });
+        Ok(artifact)
+    }
+
+    pub(crate) fn fingerprint(&self, kind: &str, config: &impl Serialize, inputs: &[Digest]) -> Fingerprint {
+        Fingerprint {
+            kind: kind.to_owned(),
+            config_digest: Digest::of_json(config),
+            inputs: inputs.to_vec(),
+            seed: self.domain.config().seed,
+            code_version: CODE_VERSION.to_owned(),
+        }
+    }
+
+    pub(crate) fn is_done(&self, kind: &str, config: &impl Serialize, inputs: &[Digest]) -> Result<Option<Artifact>> {
+        self.store.find(&self.fingerprint(kind, config, inputs)).advise()
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) { Err(Cancelled.into()) } else { Ok(()) }
+    }
+
+    pub(crate) fn facts(&self) -> RunFacts {
+        RunFacts {
+            name: self.domain.config().name.clone(),
+            config_digest: self.domain.digest().to_string(),
+            code_version: CODE_VERSION.to_owned(),
+            resolved_toml: config::to_toml(self.domain.config()),
+            machine: machine(),
+            num_threads: self.device.num_threads(),
+            precision: self.device.precision().name().to_owned(),
+            stages: self.stages.iter().map(|stage| (stage.kind.clone(), stage.wall_s)).collect(),
+        }
+    }
+
+    fn begin(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let write = |name: &str, text: &str| arable_ledger::write_atomic(&self.folder.join(name), text.as_bytes());
+        write("arable.toml", &self.domain.written)?;
+        write("resolved.toml", &config::to_toml(self.domain.config()))?;
+        let mut environment = machine();
+        environment.insert("precision".into(), self.device.precision().name().into());
+        environment.insert("threads".into(), self.device.num_threads().to_string());
+        write("environment.json", &(serde_json::to_string_pretty(&environment)? + "\n"))?;
+        self.record(RunStatus::Running, None)
+    }
+
+    fn record(&self, status: RunStatus, result_line: Option<String>) -> Result<()> {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let earlier = arable_ledger::read_record(&self.folder).ok();
+        let running = status == RunStatus::Running;
+        let started = earlier.filter(|_| !running).map_or_else(|| now.clone(), |record| record.started);
+        let record = RunRecord {
+            name: self.domain.config().name.clone(),
+            config_digest: self.domain.digest(),
+            code_version: CODE_VERSION.to_owned(),
+            seed: self.domain.config().seed,
+            status,
+            started,
+            finished: (!running).then_some(now),
+            stages: self.stages.clone(),
+            result_line,
+        };
+        arable_ledger::write_record(&self.folder, &record).advise()
+    }
+
+    fn write_report(&self, results: &Results) -> Result<()> {
+        let write = |name: &str, text: &str| arable_ledger::write_atomic(&self.folder.join(name), text.as_bytes());
+        write("results.json", &(serde_json::to_string_pretty(results)? + "\n"))?;
+        write("report.md", &report::markdown(results))?;
+        write("report.html", &report::html(results))?;
+        for stage in &self.stages {
+            link(&self.folder.join(&stage.kind), &Path::new("../artifacts").join(&stage.folder))?;
+        }
+        Ok(())
+    }
+}
+
+/// The precision that the run in `folder` computes in.
+///
+/// # Errors
+/// When its `environment.json` cannot be read.
+pub fn stored_precision(folder: &Path) -> Result<Precision> {
+    let environment: BTreeMap<String, String> = stages::read_json(&folder.join("environment.json"))?;
+    Ok(if environment.get("precision").is_some_and(|name| name == "bf16") { Precision::Bf16 } else { Precision::F32 })
+}
+
+/// Makes `link` point to `target`; where links are not to be had, the run's record names the folders all the same.
+fn link(link: &Path, target: &Path) -> Result<()> {
+    if link.is_symlink() {
+        fs::remove_file(link)?;
+    }
+    #[cfg(unix)]
+    fs::os::unix::fs::symlink(target, link)?;
+    #[cfg(not(unix))]
+    let _ = target;
+    Ok(())
+}
+
+/// Facts about the machine, by name.
+fn machine() -> BTreeMap<String, String> {
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        Some(line.split(':').nth(1)?.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let known = [
+        ("cores", Some(cores.to_string())),
+        ("memory", field(&file("/proc/meminfo"), "MemTotal")),
+        ("operating system", Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
+        ("processor", field(&file("/proc/cpuinfo"), "model name")),
+    ];
+    known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}

@@ -1,0 +1,387 @@
+//! Adaptation to the tasks at several label budgets, against the same architecture from scratch and a linear model.
+//!
+//! Every measurement is a file of its own in the stage's working folder, so that a kill loses at most one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use arable_core::{Digest, Fraction, LabelSet, Seed};
+use arable_corpus::{TaskConfig, TaskKind, subset};
+use arable_eval::{
+    Calibration, Curve, HeadlineMetric, Predictions, Scored, calibrate, convergence, fit_baseline, interval, measure, seed_convergence,
+};
+use arable_ledger::Artifact;
+use arable_model::{Architecture, Model};
+use arable_train::adapt::{FinetuneConfig, Finetuned, finetune};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::advice::Advise;
+use crate::domain::AdaptConfig;
+use crate::notice::Notice;
+use crate::results::{Arm, Cell, Convergence, ReliabilityBin, Summary, TaskResults};
+use crate::run::Run;
+use crate::stages::encode::{EncodedSet, Encoder};
+use crate::stages::tasks::{self, StoredTask};
+use crate::stages::{pretrain, read_json, tokenizer, write_json};
+
+pub(crate) fn kind(name: &str) -> String {
+    tasks::kind(name).replacen("task-", "adapt-", 1)
+}
+
+pub(crate) fn config(run: &Run<'_>, name: &str) -> (AdaptConfig, Vec<String>, &'static str) {
+    let config = run.domain.config();
+    (config.adapt.clone(), config.task[name].markers.clone(), run.device.precision().name())
+}
+
+pub(crate) fn inputs(task: &Artifact, vocabulary: &Artifact, pretrained: &Artifact) -> Result<[Digest; 3]> {
+    Ok([task.digest(), vocabulary.digest(), pretrain::weights_digest(pretrained)?])
+}
+
+/// Adapts to every task.
+pub(crate) fn run_all(
+    run: &mut Run<'_>,
+    tasks: &[Artifact],
+    vocabulary: &Artifact,
+    pretrained: &Artifact,
+) -> Result<Vec<Artifact>> {
+    let configs: Vec<(String, TaskConfig)> = run.domain.config().task.clone().into_iter().collect();
+    let each = configs.iter().zip(tasks);
+    each.map(|((name, task), artifact)| one(run, name, task, artifact, vocabulary, pretrained)).collect()
+}
+
+fn one(
+    run: &mut Run<'_>,
+    name: &str,
+    task_config: &TaskConfig,
+    task: &Artifact,
+    vocabulary: &Artifact,
+    pretrained: &Artifact,
+) -> Result<Artifact> {
+    let config = config(run, name);
+    let inputs = inputs(task, vocabulary, pretrained)?;
+    run.stage(&kind(name), &config, &inputs, |run, draft| {
+        let task = tasks::load(task)?;
+        let words = tokenizer::load(vocabulary)?;
+        let base = pretrain::load(pretrained)?;
+        let encoder = Encoder {
+            vocabulary: &words,
+            labels: &task.labels,
+            kind: task.kind,
+            markers: &task_config.markers,
+            max_length: config.0.finetune.max_length,
+        };
+        let bench = Bench::new(run, &config.0, &task, &encoder, &base)?;
+        let results = bench.measure_all(run, draft.path())?;
+        write_json(&draft.path().join("results.json"), &results)?;
+        Ok(json!({ "text": summary_line(&results) }))
+    })
+}
+
+fn summary_line(results: &TaskResults) -> String {
+    let at = |arm: Arm| {
+        let of_arm = results.summaries.iter().filter(|summary| summary.arm == arm);
+        let last = of_arm.max_by(|a, b| a.budget.total_cmp(&b.budget));
+        last.map_or(String::new(), |summary| format!("{} {:.1}", arm.label(), 100.0 * summary.mean))
+    };
+    format!("{} {}: {}", results.name, results.metric, Arm::ALL.map(at).join(", "))
+}
+
+/// The headline metric of a kind of task.
+fn headline(kind: TaskKind, labels: &LabelSet) -> HeadlineMetric {
+    match kind {
+        TaskKind::Tagging => HeadlineMetric::EntityF1,
+        TaskKind::Multilabel => HeadlineMetric::MicroF1,
+        // With few classes the rare ones count as much as the others; with many, micro-F1 is what is published.
+        TaskKind::Classification if labels.len() <= 4 => HeadlineMetric::MacroF1,
+        TaskKind::Classification => HeadlineMetric::MicroF1,
+    }
+}
+
+/// A cell as it is kept: what the report shows, and what intervals are computed from.
+#[derive(Serialize, Deserialize)]
+struct StoredCell {
+    cell: Cell,
+    scored: Scored,
+}
+
+/// What was chosen on the development set.
+#[derive(Serialize, Deserialize)]
+struct Tuned {
+    /// Development score by learning rate (or inverse regularisation strength).
+    scores: Vec<(f64, f64)>,
+    best: f64,
+}
+
+/// Everything that the measurements of one task share.
+struct Bench<'a> {
+    config: &'a AdaptConfig,
+    task: &'a StoredTask,
+    encoder: &'a Encoder<'a>,
+    base: &'a Model,
+    metric: HeadlineMetric,
+    seed: Seed,
+    train: EncodedSet,
+    dev: EncodedSet,
+    dev_idxs: Vec<usize>,
+    test: EncodedSet,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        run: &Run<'_>,
+        config: &'a AdaptConfig,
+        task: &'a StoredTask,
+        encoder: &'a Encoder<'a>,
+        base: &'a Model,
+    ) -> Result<Self> {
+        let seed = run.domain.config().seed.child(&task.name);
+        let mut dev_idxs: Vec<usize> = (0..task.dev.len()).collect();
+        seed.stream("development subset").at(0, 0).shuffle(&mut dev_idxs);
+        dev_idxs.truncate(config.max_dev_examples);
+        dev_idxs.sort_unstable();
+        Ok(Self {
+            config,
+            task,
+            encoder,
+            base,
+            metric: headline(task.kind, &task.labels),
+            seed,
+            train: encoder.encode(&task.train)?,
+            dev: encoder.encode(&task.dev)?.select(&dev_idxs),
+            dev_idxs,
+            test: encoder.encode(&task.test)?,
+        })
+    }
+
+    fn measure_all(&self, run: &mut Run<'_>, folder: &Path) -> Result<TaskResults> {
+        fs::create_dir_all(folder.join("cells"))?;
+        let plan: Vec<(Arm, Fraction, u64)> = self.plan();
+        let mut stored = Vec::with_capacity(plan.len());
+        for (idx, &(arm, budget, seed)) in plan.iter().enumerate() {
+            let tuned = self.tuned(run, folder, arm)?;
+            let path = folder.join(format!("cells/{}-{}-{seed}.json", name_of(arm), budget.get()));
+            if !path.exists() {
+                run.check_cancelled()?;
+                write_json(&path, &self.cell(run, folder, (arm, budget, seed), tuned.best)?)?;
+            }
+            let cell: StoredCell = read_json(&path)?;
+            let what = format!(
+                "{} at {:.0} %: {:.1}",
+                arm.label(),
+                100.0 * budget.get(),
+                100.0 * cell.cell.metrics[self.metric.key()]
+            );
+            let (num_done, num_total) = (idx + 1, plan.len());
+            run.reporter.notice(&Notice::Cell { task: &self.task.name, what, num_done, num_total });
+            stored.push(cell);
+        }
+        self.results(stored)
+    }
+
+    /// Budgets from small to large; the linear arm has nothing random but the choice of labels.
+    fn plan(&self) -> Vec<(Arm, Fraction, u64)> {
+        let mut plan = Vec::new();
+        for &budget in &self.config.budgets {
+            for arm in Arm::ALL {
+                let repeats = if arm == Arm::Tfidf && budget.get() >= 1.0 { 1 } else { self.config.num_seeds };
+                plan.extend((0..repeats).map(|seed| (arm, budget, seed)));
+            }
+        }
+        plan
+    }
+
+    fn subset(&self, budget: Fraction, seed: u64) -> Vec<usize> {
+        let mut idxs = subset(&self.task.train, budget, self.seed.stream("label subsets").at(0, seed));
+        idxs.sort_unstable();
+        idxs
+    }
+
+    /// The learning rate of an arm, chosen once at one budget.
+    fn tuned(&self, run: &mut Run<'_>, folder: &Path, arm: Arm) -> Result<Tuned> {
+        let path = folder.join(format!("tuned-{}.json", name_of(arm)));
+        if path.exists() {
+            return read_json(&path);
+        }
+        let idxs = self.subset(self.config.tune_budget, 0);
+        let mut scores = Vec::new();
+        if arm == Arm::Tfidf {
+            let grid = &self.config.baseline.c_grid;
+            scores.push((self.baseline(&idxs, grid)?.c, f64::NAN));
+        } else {
+            for &rate in &self.config.learning_rates {
+                run.check_cancelled()?;
+                let score = match self.finetuned(run, arm, &idxs, 0, rate) {
+                    Ok(tuned) => tuned.curve.iter().map(|point| point.1).fold(0.0, f64::max),
+                    // A rate at which training diverges is not chosen.
+                    Err(error) if is_divergence(&error) => 0.0,
+                    Err(error) => return Err(error),
+                };
+                let what = format!("{} with learning rate {rate:.0e}: {:.1} on dev", arm.label(), 100.0 * score);
+                run.reporter.notice(&Notice::Cell { task: &self.task.name, what, num_done: 0, num_total: 0 });
+                scores.push((rate, score));
+            }
+        }
+        // The first of equals: the smaller rate.
+        let best = scores.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best });
+        let best = best.map_or(0.0, |best| best.0);
+        scores.iter_mut().for_each(|score| score.1 = if score.1.is_nan() { 0.0 } else { score.1 });
+        let tuned = Tuned { scores, best };
+        write_json(&path, &tuned)?;
+        Ok(tuned)
+    }
+
+    fn finetuned(&self, run: &Run<'_>, arm: Arm, idxs: &[usize], seed: u64, rate: f64) -> Result<Finetuned> {
+        let child = self.seed.child(&format!("{} {seed}", name_of(arm)));
+        let model = match arm {
+            Arm::Pretrained => self.base.with_head(self.encoder.head(), child),
+            _ => Model::new(Architecture::clone(self.base.architecture()), self.encoder.head(), child),
+        };
+        let examples = self.train.select(idxs).pieces;
+        let mut score = |model: &Model| {
+            let predictions = self.encoder.predict(model, run.device, &self.dev);
+            predictions.ok().and_then(|found| self.scored(&found).ok()).map_or(0.0, |scored| scored.value())
+        };
+        let config: &FinetuneConfig = &self.config.finetune;
+        finetune(config, rate, model, &examples, run.device, child, &mut score).advise()
+    }
+
+    fn scored(&self, predictions: &Predictions) -> Result<Scored> {
+        Ok(match calibrate(predictions).threshold {
+            Some(threshold) => Scored::new(&predictions.clone().with_threshold(threshold), self.metric)?,
+            None => Scored::new(predictions, self.metric)?,
+        })
+    }
+
+    fn cell(
+        &self,
+        run: &Run<'_>,
+        folder: &Path,
+        (arm, budget, seed): (Arm, Fraction, u64),
+        rate: f64,
+    ) -> Result<StoredCell> {
+        let start = Instant::now();
+        let idxs = self.subset(budget, seed);
+        let (dev, test, curve, num_steps) = if arm == Arm::Tfidf {
+            let found = self.baseline(&idxs, &[rate])?;
+            (found.dev, found.test, Vec::new(), found.num_steps)
+        } else {
+            let tuned = self.finetuned(run, arm, &idxs, seed, rate)?;
+            let dev = self.encoder.predict(&tuned.model, run.device, &self.dev)?;
+            let test = self.encoder.predict(&tuned.model, run.device, &self.test)?;
+            if (arm, seed) == (Arm::Pretrained, 0) && self.config.budgets.last() == Some(&budget) {
+                self.export(folder, &tuned.model, &calibrate(&dev))?;
+            }
+            (dev, test, tuned.curve, tuned.num_steps)
+        };
+        let calibration = calibrate(&dev);
+        let measured = measure(&test, &calibration);
+        let test = calibration.threshold.map_or(test.clone(), |threshold| test.with_threshold(threshold));
+        let metrics = measured.metrics.into_iter().filter(|(_, value)| value.is_finite()).collect::<BTreeMap<_, _>>();
+        let cell = Cell {
+            arm,
+            budget: budget.get(),
+            num_examples: idxs.len(),
+            seed,
+            learning_rate: rate,
+            num_steps,
+            wall_s: start.elapsed().as_secs_f64(),
+            metrics,
+            curve,
+            reliability: measured.reliability.iter().map(bin).collect(),
+            reliability_scaled: measured.reliability_scaled.iter().map(bin).collect(),
+        };
+        Ok(StoredCell { cell, scored: Scored::new(&test, self.metric)? })
+    }
+
+    fn baseline(&self, idxs: &[usize], grid: &[f64]) -> Result<arable_eval::BaselineRun> {
+        let train: Vec<_> = idxs.iter().map(|&idx| self.task.train[idx].clone()).collect();
+        let dev: Vec<_> = self.dev_idxs.iter().map(|&idx| self.task.dev[idx].clone()).collect();
+        let config = arable_eval::BaselineConfig { c_grid: grid.to_vec(), ..self.config.baseline.clone() };
+        Ok(fit_baseline(&train, &dev, &self.task.test, &self.task.labels, self.metric, &config)?)
+    }
+
+    fn results(&self, stored: Vec<StoredCell>) -> Result<TaskResults> {
+        let mut summaries = Vec::new();
+        for &budget in &self.config.budgets {
+            for arm in Arm::ALL {
+                let group = stored.iter().filter(|stored| stored.cell.arm == arm && stored.cell.budget == budget.get());
+                let group: Vec<&StoredCell> = group.collect();
+                let scored: Vec<Scored> = group.iter().map(|stored| stored.scored.clone()).collect();
+                let found = interval(&scored, self.config.num_resamples, self.seed)?;
+                summaries.push(Summary {
+                    arm,
+                    budget: budget.get(),
+                    num_examples: group.first().map_or(0, |stored| stored.cell.num_examples),
+                    mean: found.mean,
+                    low: found.low,
+                    high: found.high,
+                    num_seeds: group.len(),
+                });
+            }
+        }
+        let cells: Vec<Cell> = stored.into_iter().map(|stored| stored.cell).collect();
+        Ok(TaskResults {
+            name: self.task.name.clone(),
+            kind: self.task.kind.name().to_owned(),
+            metric: self.metric.key().to_owned(),
+            num_train: self.task.train.len(),
+            num_dev: self.task.dev.len(),
+            num_test: self.task.test.len(),
+            num_labels: self.task.labels.len(),
+            convergence: self.convergence(&cells),
+            cells,
+            summaries,
+        })
+    }
+
+    fn convergence(&self, cells: &[Cell]) -> Option<Convergence> {
+        let budget = self.config.budgets.last()?.get();
+        let curve = |arm: Arm, seed: u64| -> Option<&Curve> {
+            let cell = cells.iter().find(|cell| cell.arm == arm && cell.budget == budget && cell.seed == seed)?;
+            Some(cell.curve.as_slice())
+        };
+        let seeds = (0..self.config.num_seeds)
+            .filter_map(|seed| seed_convergence(curve(Arm::Scratch, seed)?, curve(Arm::Pretrained, seed)?));
+        let found = convergence(&seeds.collect::<Vec<_>>())?;
+        Some(Convergence {
+            ratio: found.ratio,
+            low: found.low,
+            high: found.high,
+            scratch_steps: found.scratch_steps,
+            pretrained_steps: found.pretrained_steps.unwrap_or(0),
+            num_reached: found.num_reached,
+            num_seeds: found.num_seeds,
+        })
+    }
+
+    /// The model of the pretrained arm's first cell at the largest budget, as `transformers` reads it.
+    fn export(&self, folder: &Path, model: &Model, calibration: &Calibration) -> Result<()> {
+        let folder = folder.join("export");
+        fs::create_dir_all(&folder)?;
+        arable_model::save(model, self.task.labels.names(), &folder).advise()?;
+        self.encoder.vocabulary.save(&folder, self.encoder.max_length).advise()?;
+        let facts = json!({ "temperature": calibration.temperature, "threshold": calibration.threshold });
+        write_json(&folder.join("calibration.json"), &facts)
+    }
+}
+
+fn name_of(arm: Arm) -> &'static str {
+    match arm {
+        Arm::Pretrained => "pretrained",
+        Arm::Scratch => "scratch",
+        Arm::Tfidf => "tfidf",
+    }
+}
+
+fn bin(bin: &arable_eval::ReliabilityBin) -> ReliabilityBin {
+    ReliabilityBin { count: bin.count, confidence: bin.confidence, accuracy: bin.accuracy }
+}
+
+fn is_divergence(error: &anyhow::Error) -> bool {
+    let found = crate::advice::find::<arable_train::TrainError>(error);
+    matches!(found, Some(arable_train::TrainError::Diverged { .. }))
+}

@@ -1,0 +1,97 @@
+//! The curated corpus: read, deduplicated, decontaminated, a part held out.
+
+use anyhow::Result;
+use arable_core::{Digest, Document, LabelSet};
+use arable_corpus::{
+    CorpusCounts, HeldOutSet, SourceConfig, Task, content_digest, curate, read_documents, write_documents,
+    write_quarantine,
+};
+use arable_ledger::Artifact;
+use serde_json::json;
+
+use crate::advice::Advise;
+use crate::results::{CorpusFacts, OverlapFacts, SourceFacts};
+use crate::run::Run;
+use crate::stages::{file, joined, tasks, write_json};
+
+const TRAIN: &str = "train.jsonl.zst";
+const HELD_OUT: &str = "held_out.jsonl.zst";
+
+/// The digest of the files that `sources` name.
+pub(crate) fn sources_digest(run: &Run<'_>, sources: &[SourceConfig]) -> Result<Digest> {
+    let digests = sources.iter().map(|source| content_digest(&source.path, &run.domain.root).advise());
+    Ok(joined(digests.collect::<Result<Vec<_>>>()?))
+}
+
+pub(crate) fn inputs(run: &Run<'_>, tasks: &[Artifact]) -> Result<Vec<Digest>> {
+    let files = sources_digest(run, &run.domain.config().corpus.source)?;
+    Ok([files].into_iter().chain(tasks.iter().map(Artifact::digest)).collect())
+}
+
+/// Curates the corpus against the held-out examples of every task.
+pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
+    let config = run.domain.config().corpus.clone();
+    let inputs = inputs(run, tasks)?;
+    run.stage("corpus", &config, &inputs, |run, draft| {
+        let sets = tasks.iter().map(|artifact| {
+            let task = tasks::load(artifact)?;
+            Ok(HeldOutSet::of_task(&config.overlap, &as_task(task)))
+        });
+        let sets = sets.collect::<Result<Vec<_>>>()?;
+        let curated = curate(&config, &run.domain.root, &sets, run.domain.config().seed).advise()?;
+        let path = |name: &str| draft.path().join(name);
+        write_documents(&path(TRAIN), &curated.train).advise()?;
+        write_documents(&path(HELD_OUT), &curated.held_out).advise()?;
+        write_quarantine(&path("quarantine.jsonl.zst"), &curated.rejects, &curated.dropped).advise()?;
+        let facts = facts(curated.counts);
+        write_json(&path("facts.json"), &facts)?;
+        let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates;
+        let text = format!(
+            "{} documents, {:.2} M words; {removed} duplicates, {} with held-out examples removed",
+            facts.num_train,
+            facts.num_train_words as f64 / 1e6,
+            facts.num_overlap,
+        );
+        Ok(json!({ "text": text }))
+    })
+}
+
+fn as_task(task: tasks::StoredTask) -> Task {
+    let tasks::StoredTask { name, kind, labels, train, dev, test } = task;
+    let labels: LabelSet = labels;
+    Task { name, kind, labels, train, dev, test, rejects: Vec::new(), num_repaired_tags: 0, num_test_in_train: 0 }
+}
+
+fn facts(counts: CorpusCounts) -> CorpusFacts {
+    CorpusFacts {
+        sources: counts.sources.into_iter().map(|source| SourceFacts {
+            name: source.name,
+            num_documents: source.num_documents,
+            num_words: source.num_words,
+            num_rejected: source.num_rejected,
+            num_kept: source.num_kept,
+        }).collect(),
+        num_too_short: counts.num_too_short,
+        num_exact_duplicates: counts.num_exact_duplicates,
+        num_normalized_duplicates: counts.num_normalized_duplicates,
+        num_overlap: counts.num_overlap,
+        overlap: counts.overlap.into_iter().map(|overlap| OverlapFacts {
+            task: overlap.task,
+            num_examples: overlap.num_examples,
+            num_examples_found: overlap.num_examples_found,
+            num_documents_removed: overlap.num_documents_removed,
+        }).collect(),
+        num_train: counts.num_train,
+        num_held_out: counts.num_held_out,
+        num_train_words: counts.num_train_words,
+        rejects: counts.rejects,
+    }
+}
+
+pub(crate) fn train(corpus: &Artifact) -> Result<Vec<Document>> {
+    read_documents(&file(corpus, TRAIN)?).advise()
+}
+
+pub(crate) fn held_out(corpus: &Artifact) -> Result<Vec<Document>> {
+    read_documents(&file(corpus, HELD_OUT)?).advise()
+}

@@ -1,0 +1,102 @@
+//! The stages of a run: each a function from configuration and artifacts to an artifact.
+
+pub mod adapt;
+pub mod corpus;
+pub mod encode;
+pub mod pretrain;
+pub mod shards;
+pub mod tasks;
+pub mod tokenizer;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use arable_core::Digest;
+use arable_ledger::Artifact;
+use fs_err as fs;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::advice::Advise;
+use crate::results::{CorpusFacts, Results, TaskResults, TokenizerFacts};
+use crate::run::Run;
+use crate::stages::shards::ShardsFacts;
+
+/// The artifacts of a run.
+pub(crate) struct Parts {
+    pub corpus: Artifact,
+    pub tokenizer: Artifact,
+    pub shards: Artifact,
+    pub pretrained: Artifact,
+    pub adapted: Vec<Artifact>,
+}
+
+/// Puts together what the stages found.
+pub(crate) fn results(run: &Run<'_>, parts: &Parts) -> Result<Results> {
+    let corpus: CorpusFacts = read_json(&file(&parts.corpus, "facts.json")?)?;
+    let mut tokenizer: TokenizerFacts = read_json(&file(&parts.tokenizer, "facts.json")?)?;
+    let shards: ShardsFacts = read_json(&file(&parts.shards, "facts.json")?)?;
+    tokenizer.num_train_tokens = shards.train.num_tokens as usize;
+    let pretraining = pretrain::facts(run, &parts.pretrained)?;
+    let tasks = parts.adapted.iter().map(|artifact| read_json(&file(artifact, "results.json")?));
+    let tasks: Vec<TaskResults> = tasks.collect::<Result<_>>()?;
+    Ok(Results { run: run.facts(), corpus, tokenizer, pretraining, tasks })
+}
+
+/// Each stage and whether it is done, up to the first that is not.
+pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
+    let config = run.domain.config().clone();
+    let mut plan = Vec::new();
+    let mut known: Vec<Option<Artifact>> = Vec::new();
+    for (name, task) in &config.task {
+        let artifact = run.is_done(&tasks::kind(name), task, &[tasks::inputs(run, task)?])?;
+        plan.push((tasks::kind(name), artifact.is_some()));
+        known.push(artifact);
+    }
+    let tasks: Option<Vec<Artifact>> = known.into_iter().collect();
+    let corpus = tasks.as_ref().map(|tasks| run.is_done("corpus", &config.corpus, &corpus::inputs(run, tasks)?));
+    let corpus = corpus.transpose()?.flatten();
+    let vocabulary = corpus.as_ref().map(|corpus| {
+        run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(run, corpus)?)
+    });
+    let vocabulary = vocabulary.transpose()?.flatten();
+    let both = corpus.as_ref().zip(vocabulary.as_ref());
+    let shards = both.map(|(corpus, vocabulary)| run.is_done("shards", &(), &[corpus.digest(), vocabulary.digest()]));
+    let shards = shards.transpose()?.flatten();
+    let both = vocabulary.as_ref().zip(shards.as_ref());
+    let pretrained =
+        both.map(|(v, s)| run.is_done("pretrain", &pretrain::config(run), &[v.digest(), s.digest()])).transpose()?;
+    let pretrained = pretrained.flatten();
+    plan.extend([
+        ("corpus".to_owned(), corpus.is_some()),
+        ("tokenizer".to_owned(), vocabulary.is_some()),
+        ("shards".to_owned(), shards.is_some()),
+        ("pretrain".to_owned(), pretrained.is_some()),
+    ]);
+    for (idx, name) in config.task.keys().enumerate() {
+        let inputs = tasks.as_ref().zip(vocabulary.as_ref()).zip(pretrained.as_ref());
+        let done = inputs.map(|((tasks, vocabulary), pretrained)| {
+            let inputs = adapt::inputs(&tasks[idx], vocabulary, pretrained)?;
+            run.is_done(&adapt::kind(name), &adapt::config(run, name), &inputs)
+        });
+        plan.push((adapt::kind(name), done.transpose()?.flatten().is_some()));
+    }
+    Ok(plan)
+}
+
+pub(crate) fn file(artifact: &Artifact, name: &str) -> Result<std::path::PathBuf> {
+    artifact.file(name).advise()
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    Ok(arable_ledger::write_atomic(path, (serde_json::to_string_pretty(value)? + "\n").as_bytes())?)
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&fs::read(path)?).with_context(|| format!("read {}", path.display()))
+}
+
+/// One digest for several.
+pub(crate) fn joined(digests: impl IntoIterator<Item = Digest>) -> Digest {
+    Digest::of_json(&digests.into_iter().collect::<Vec<_>>())
+}

@@ -1,0 +1,354 @@
+//! Pretraining: the loop with its metrics, event files and checkpoints.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use arable_core::Digest;
+use arable_ledger::{Artifact, Draft, Fingerprint, newest_valid, seal, workspace};
+use arable_model::{Head, Model, ModelConfig};
+use arable_tokenize::Vocabulary;
+use arable_train::objective::mlm::Specials;
+use arable_train::pretrain::{Event, HeldOutReport, Observer, PretrainConfig, Pretraining, StepReport, Text};
+use arable_train::{Control, checkpoint};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::advice::Advise;
+use crate::notice::{Cancelled, Notice};
+use crate::results::{HeldOutPoint, PretrainingFacts, PretrainingPoint};
+use crate::run::Run;
+use crate::stages::{read_json, shards, tokenizer, write_json};
+use crate::tensorboard::{self, EventWriter};
+
+const CHECKPOINTS: &str = "checkpoints";
+const METRICS: &str = "metrics.jsonl";
+/// Checkpoints kept beside each other; older ones are deleted.
+const NUM_KEPT: usize = 3;
+
+pub(crate) fn config(run: &Run<'_>) -> (ModelConfig, PretrainConfig, &'static str) {
+    let config = run.domain.config();
+    (config.model.clone(), config.pretrain.clone(), run.device.precision().name())
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Metric {
+    Step(StepReport),
+    HeldOut(HeldOutReport),
+}
+
+impl Metric {
+    fn step(&self) -> u64 {
+        match self {
+            Self::Step(report) => report.step,
+            Self::HeldOut(report) => report.step,
+        }
+    }
+}
+
+/// Pretrains the encoder, from the newest checkpoint where there is one.
+pub(crate) fn run(run: &mut Run<'_>, vocabulary: &Artifact, tokens: &Artifact) -> Result<Artifact> {
+    let config = config(run);
+    let inputs = [vocabulary.digest(), tokens.digest()];
+    let fingerprint = run.fingerprint("checkpoint", &config, &inputs);
+    run.stage("pretrain", &config, &inputs, |run, draft| {
+        let words = tokenizer::load(vocabulary)?;
+        let (train, held_out) = shards::load(tokens)?;
+        let text = Text { train: &train, held_out: &held_out, specials: specials(&words) };
+        let (model_config, pretrain_config, _) = &config;
+        let folder = draft.path();
+        let mut state = match resume(run, pretrain_config, folder)? {
+            Some(state) => state,
+            None => {
+                let architecture = model_config.architecture(words.size())?;
+                Pretraining::new(pretrain_config, Model::new(architecture, Head::MaskedLm, run.domain.config().seed))
+            }
+        };
+        let (seed, device) = (run.domain.config().seed, run.device);
+        let mut observer = Watch::new(run, draft, fingerprint, pretrain_config, vocabulary.path(), &state)?;
+        let done = arable_train::pretrain::pretrain(pretrain_config, &text, device, seed, &mut state, &mut observer);
+        observer.finish(&state)?;
+        if !done.advise()? {
+            return Err(Cancelled.into());
+        }
+        let last = held_out_curve(folder)?.last().map_or(f64::NAN, |report| report.loss);
+        let text = format!(
+            "{} parameters, {:.1} M tokens, held-out loss {last:.3}",
+            state.model.parameters().num_elements(),
+            state.progress.num_tokens as f64 / 1e6,
+        );
+        Ok(json!({ "text": text, "weights": state.model.parameters().digest() }))
+    })
+}
+
+pub(crate) fn specials(vocabulary: &Vocabulary) -> Specials {
+    Specials { cls: vocabulary.cls_id(), sep: vocabulary.sep_id(), mask: vocabulary.mask_id() }
+}
+
+/// The newest whole checkpoint. Metrics of later steps are forgotten: they will be made again.
+fn resume(run: &mut Run<'_>, config: &PretrainConfig, folder: &Path) -> Result<Option<Pretraining>> {
+    let (newest, broken) = newest_valid(&folder.join(CHECKPOINTS), "step-").advise()?;
+    for flaw in broken {
+        run.reporter.notice(&Notice::Warning(format!("passed over a broken checkpoint: {flaw}")));
+    }
+    let state = newest.as_ref().map(|artifact| checkpoint::read(config, artifact.path()).advise()).transpose()?;
+    let step = state.as_ref().map_or(0, |state| state.progress.step);
+    let kept: Vec<Metric> = metrics(folder)?.into_iter().filter(|metric| metric.step() <= step).collect();
+    let lines: Vec<String> = kept.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    let text = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
+    arable_ledger::write_atomic(&folder.join(METRICS), text.as_bytes())?;
+    if let Some(events) = event_file(folder)? {
+        tensorboard::truncate_after(&events, step)?;
+    }
+    if let Some(state) = &state {
+        let (step, num_tokens) = (state.progress.step, state.progress.num_tokens);
+        run.reporter.notice(&Notice::Resumed { step, num_tokens, total: config.num_tokens.0 });
+    }
+    Ok(state)
+}
+
+/// The lines of `metrics.jsonl`; a last line cut off by a kill is passed over.
+fn metrics(folder: &Path) -> Result<Vec<Metric>> {
+    let path = folder.join(METRICS);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let lines = BufReader::new(fs::File::open(path)?).lines();
+    let lines = lines.collect::<Result<Vec<_>, _>>()?;
+    Ok(lines.iter().map_while(|line| serde_json::from_str(line).ok()).collect())
+}
+
+fn event_file(folder: &Path) -> Result<Option<PathBuf>> {
+    let mut names: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    names.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.out")));
+    names.sort();
+    Ok(names.pop())
+}
+
+fn held_out_curve(folder: &Path) -> Result<Vec<HeldOutReport>> {
+    let held_out = |metric| if let Metric::HeldOut(report) = metric { Some(report) } else { None };
+    Ok(metrics(folder)?.into_iter().filter_map(held_out).collect())
+}
+
+/// Writes metrics, events and checkpoints, and passes on what happens.
+struct Watch<'r, 'a> {
+    run: &'r mut Run<'a>,
+    folder: PathBuf,
+    vocabulary: PathBuf,
+    fingerprint: Fingerprint,
+    total: u64,
+    metrics: fs::File,
+    events: EventWriter,
+    recent: VecDeque<(Instant, u64)>,
+    start: Instant,
+    earlier_s: f64,
+}
+
+impl<'r, 'a> Watch<'r, 'a> {
+    fn new(
+        run: &'r mut Run<'a>,
+        draft: &Draft,
+        fingerprint: Fingerprint,
+        config: &PretrainConfig,
+        vocabulary: &Path,
+        state: &Pretraining,
+    ) -> Result<Self> {
+        let folder = draft.path().to_owned();
+        fs::create_dir_all(folder.join(CHECKPOINTS))?;
+        let events = event_file(&folder)?.unwrap_or_else(|| folder.join(tensorboard::file_name(now())));
+        let start = Instant::now();
+        Ok(Self {
+            run,
+            vocabulary: vocabulary.to_owned(),
+            fingerprint,
+            total: config.num_tokens.0,
+            metrics: fs::OpenOptions::new().create(true).append(true).open(folder.join(METRICS))?,
+            events: EventWriter::append_to(&events, now())?,
+            recent: [(start, state.progress.num_tokens)].into(),
+            start,
+            earlier_s: if state.progress.step > 0 { wall_s(&folder)? } else { 0.0 },
+            folder,
+        })
+    }
+
+    fn write(&mut self, metric: &Metric) -> Result<()> {
+        Ok(writeln!(self.metrics, "{}", serde_json::to_string(metric)?)?)
+    }
+
+    fn on_step(&mut self, report: &StepReport) -> Result<()> {
+        self.write(&Metric::Step(*report))?;
+        let scalars = [
+            ("train/loss", report.loss),
+            ("train/grad_norm", report.grad_norm),
+            ("train/learning_rate", report.learning_rate),
+            ("train/num_tokens", report.num_tokens as f64),
+        ];
+        for (tag, value) in scalars {
+            self.events.scalar(tag, report.step, now(), value)?;
+        }
+        self.recent.push_back((Instant::now(), report.num_tokens));
+        if self.recent.len() > 30 {
+            self.recent.pop_front();
+        }
+        let ((first, before), (last, after)) = (self.recent[0], self.recent[self.recent.len() - 1]);
+        let tokens_per_s = (after - before) as f64 / (last - first).as_secs_f64().max(1e-9);
+        self.run.reporter.notice(&Notice::Step { report, total: self.total, tokens_per_s });
+        Ok(())
+    }
+
+    fn on_held_out(&mut self, report: &HeldOutReport) -> Result<()> {
+        self.write(&Metric::HeldOut(*report))?;
+        self.events.scalar("held_out/loss", report.step, now(), report.loss)?;
+        self.events.scalar("held_out/accuracy", report.step, now(), report.accuracy)?;
+        self.events.flush()?;
+        self.run.reporter.notice(&Notice::HeldOut(report));
+        Ok(())
+    }
+
+    fn on_checkpoint(&mut self, state: &Pretraining) -> Result<()> {
+        self.metrics.sync_data()?;
+        self.events.flush()?;
+        let checkpoints = self.folder.join(CHECKPOINTS);
+        let name = format!("step-{:06}", state.progress.step);
+        let beside = workspace(&checkpoints.join(&name)).advise()?;
+        checkpoint::write(state, &beside).advise()?;
+        for entry in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
+            fs::copy(self.vocabulary.join(entry), beside.join(entry))?;
+        }
+        let summary = json!({ "step": state.progress.step, "weights": state.model.parameters().digest() });
+        seal(&checkpoints.join(&name), &self.fingerprint, summary).advise()?;
+        self.save_wall_s()?;
+        point_latest(&checkpoints, &name)?;
+        delete_old(&checkpoints)
+    }
+
+    fn save_wall_s(&self) -> Result<()> {
+        let wall_s = self.earlier_s + self.start.elapsed().as_secs_f64();
+        write_json(&self.folder.join("wall_s.json"), &wall_s)
+    }
+
+    /// At the end the folder holds the last checkpoint as the model, and metrics and events that are on disk.
+    fn finish(mut self, state: &Pretraining) -> Result<()> {
+        self.events.flush()?;
+        self.metrics.sync_data()?;
+        if state.progress.num_tokens >= self.total {
+            self.save_wall_s()?;
+        }
+        Ok(())
+    }
+}
+
+fn wall_s(folder: &Path) -> Result<f64> {
+    let path = folder.join("wall_s.json");
+    if path.exists() { read_json(&path) } else { Ok(0.0) }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn point_latest(checkpoints: &Path, name: &str) -> Result<()> {
+    let latest = checkpoints.join("latest");
+    if latest.is_symlink() {
+        fs::remove_file(&latest)?;
+    }
+    #[cfg(unix)]
+    fs::os::unix::fs::symlink(name, latest)?;
+    Ok(())
+}
+
+fn delete_old(checkpoints: &Path) -> Result<()> {
+    let mut names: Vec<PathBuf> = fs::read_dir(checkpoints)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    let is_checkpoint = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.strip_prefix("step-").is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    names.retain(is_checkpoint);
+    names.sort();
+    for old in names.iter().rev().skip(NUM_KEPT) {
+        fs::remove_dir_all(old)?;
+    }
+    Ok(())
+}
+
+impl Observer for Watch<'_, '_> {
+    fn observe(&mut self, event: &Event<'_>) -> Result<Control, Box<dyn Error + Send + Sync>> {
+        match event {
+            Event::Step(report) => self.on_step(report)?,
+            Event::HeldOut(report) => self.on_held_out(report)?,
+            Event::Checkpoint(state) => self.on_checkpoint(state)?,
+        }
+        let cancelled = self.run.cancel.load(Ordering::Relaxed);
+        Ok(if cancelled { Control::Stop } else { Control::Continue })
+    }
+}
+
+/// The pretrained model.
+pub(crate) fn load(pretrained: &Artifact) -> Result<Model> {
+    arable_model::load(&final_checkpoint(pretrained)?).advise()
+}
+
+fn final_checkpoint(pretrained: &Artifact) -> Result<PathBuf> {
+    let (newest, _) = newest_valid(&pretrained.path().join(CHECKPOINTS), "step-").advise()?;
+    Ok(newest.ok_or_else(|| anyhow::anyhow!("find a checkpoint in {}", pretrained.path().display()))?.path().to_owned())
+}
+
+/// What later stages depend on: the weights, not the clock readings beside them.
+pub(crate) fn weights_digest(pretrained: &Artifact) -> Result<Digest> {
+    Ok(serde_json::from_value(pretrained.manifest().summary["weights"].clone())?)
+}
+
+/// What the report says of the pretraining.
+pub(crate) fn facts(run: &Run<'_>, pretrained: &Artifact) -> Result<PretrainingFacts> {
+    let metrics = metrics(pretrained.path())?;
+    let (mut curve, mut held_out) = (Vec::new(), Vec::new());
+    for metric in &metrics {
+        match metric {
+            Metric::Step(report) => curve.push(PretrainingPoint {
+                step: report.step,
+                num_tokens: report.num_tokens,
+                loss: report.loss,
+                grad_norm: report.grad_norm,
+                learning_rate: report.learning_rate,
+            }),
+            Metric::HeldOut(report) => held_out.push(HeldOutPoint {
+                step: report.step,
+                num_tokens: report.num_tokens,
+                loss: report.loss,
+                accuracy: report.accuracy,
+            }),
+        }
+    }
+    let num_tokens = curve.last().map_or(0, |point| point.num_tokens);
+    let config = run.domain.config();
+    let model = load(pretrained)?;
+    let pretrain = &config.pretrain;
+    let flops = model.architecture().flops_per_token(pretrain.mlm.mask_prob.get(), pretrain.max_length);
+    Ok(PretrainingFacts {
+        model: config.model.size.name().to_owned(),
+        num_parameters: model.parameters().num_elements(),
+        num_tokens,
+        flops: flops * num_tokens as f64,
+        wall_s: wall_s(pretrained.path())?,
+        curve: thinned(curve),
+        held_out,
+    })
+}
+
+/// At most a few hundred points: each the mean loss of its stretch.
+fn thinned(curve: Vec<PretrainingPoint>) -> Vec<PretrainingPoint> {
+    let per_point = curve.len().div_ceil(300).max(1);
+    let mean = |points: &[PretrainingPoint]| {
+        let mut last = points[points.len() - 1].clone();
+        last.loss = points.iter().map(|point| point.loss).sum::<f64>() / points.len() as f64;
+        last
+    };
+    curve.chunks(per_point).map(mean).collect()
+}
