@@ -7,8 +7,8 @@ use arable_core::{Draws, Seed};
 
 use super::Sources;
 use super::grammar::{Bound, Expander, Forms};
-use super::world::{Scene, Why};
 use super::words::{Hand, Word, type_sentence, words};
+use super::world::{Scene, Why};
 
 /// How many growers keep a diary.
 pub const NUM_GROWERS: usize = 32;
@@ -56,7 +56,14 @@ pub fn grower(seed: Seed, idx: usize) -> Grower {
 ///
 /// # Errors
 /// When the grammar cannot express the scene.
-pub fn write(sources: &Sources, scene: &Scene, grower: &Grower, purpose: Purpose, forms: Forms, mut draws: Draws) -> Result<Entry> {
+pub fn write(
+    sources: &Sources,
+    scene: &Scene,
+    grower: &Grower,
+    purpose: Purpose,
+    forms: Forms,
+    mut draws: Draws,
+) -> Result<Entry> {
     let bound = bind(sources, scene, grower, &mut draws);
     let typing = Draws::clone(&draws);
     let (grammar, ontology) = (&sources.grammar, &sources.ontology);
@@ -171,7 +178,8 @@ impl Writer<'_> {
 
 /// The kind of sentence that tells how the crop grows: about what it bears at this stage.
 fn growth_of(scene: &Scene) -> &'static str {
-    let bears = |organ: &str| [&scene.crop.has, &scene.stage.has].iter().all(|has| has.iter().any(|name| name == organ));
+    let bears =
+        |organ: &str| [&scene.crop.has, &scene.stage.has].iter().all(|has| has.iter().any(|name| name == organ));
     match scene.weekday % 2 {
         0 if bears("fruit") => "growth_fruit",
         0 if bears("flower") => "growth_flower",

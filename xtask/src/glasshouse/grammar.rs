@@ -150,7 +150,8 @@ impl Expander<'_> {
         } else {
             &term.forms
         };
-        let forms: Vec<&String> = forms.iter().enumerate().filter(|(idx, _)| self.may_write(*idx, label)).map(|(_, form)| form).collect();
+        let forms: Vec<&String> =
+            forms.iter().enumerate().filter(|(idx, _)| self.may_write(*idx, label)).map(|(_, form)| form).collect();
         let form = forms[self.pick(name, forms.len())];
         Ok(match label {
             Some(label) => format!("{}{form}{CLOSE}", open(label)),

@@ -39,7 +39,8 @@ impl Sources {
     /// When a file is missing or malformed, or when names in it are unknown.
     pub fn read(domain: &Path) -> Result<Self> {
         let ontology = Ontology::parse(&fs::read_to_string(domain.join("ontology.obo"))?).context("in ontology.obo")?;
-        let rules = Rules::parse(&fs::read_to_string(domain.join("rules.toml"))?, &ontology).context("in rules.toml")?;
+        let rules =
+            Rules::parse(&fs::read_to_string(domain.join("rules.toml"))?, &ontology).context("in rules.toml")?;
         let grammar =
             Grammar::parse(&fs::read_to_string(domain.join("grammar.toml"))?, &ontology).context("in grammar.toml")?;
         Ok(Self { ontology, rules, grammar })
@@ -110,19 +111,14 @@ fn unpacked(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace_root;
-
-    pub fn domain() -> std::path::PathBuf {
-        workspace_root().join("domains/glasshouse")
-    }
 
     pub fn sources() -> Sources {
-        Sources::read(&domain()).unwrap()
+        Sources::read(&crate::domain()).unwrap()
     }
 
     #[test]
     fn committed_data_is_what_the_sources_give() {
-        assert_eq!(stale(&domain()).unwrap(), Vec::<String>::new(), "run `cargo xtask glasshouse`");
+        assert_eq!(stale(&crate::domain()).unwrap(), Vec::<String>::new(), "run `cargo xtask glasshouse`");
     }
 
     #[test]

@@ -72,7 +72,11 @@ impl Ontology {
         let (mut terms, mut names) = (BTreeMap::new(), BTreeMap::new());
         for stanza in text.split("\n\n").filter(|stanza| stanza.trim_start().starts_with("[Term]")) {
             let term = parse_term(stanza)?;
-            ensure!(names.insert(term.id.clone(), term.name().to_owned()).is_none(), "identifier {} used twice", term.id);
+            ensure!(
+                names.insert(term.id.clone(), term.name().to_owned()).is_none(),
+                "identifier {} used twice",
+                term.id
+            );
             let (name, id) = (term.name().to_owned(), term.id.clone());
             ensure!(terms.insert(name, term).is_none(), "name of {id} used twice");
         }

@@ -9,13 +9,13 @@ use serde::Serialize;
 use super::Sources;
 use super::diary::{Entry, NUM_GROWERS, Purpose, grower, month_and_day, write};
 use super::grammar::Forms;
-use super::world::{Scene, scene};
 use super::words::{Word, tag, text};
+use super::world::{Scene, scene};
 
 /// The seed of everything in the folder.
 const SEED: Seed = Seed(20_260_401);
 const NUM_DIARIES: usize = 12_000;
-const DIAGNOSIS: [(&str, usize); 3] = [("train", 600), ("dev", 300), ("test", 600)];
+const DIAGNOSIS: [(&str, usize); 3] = [("train", 800), ("dev", 300), ("test", 600)];
 const TERMS: [(&str, usize); 3] = [("train", 500), ("dev", 200), ("test", 500)];
 /// Share of diary entries on quiet days, and of those with a cause that name it.
 const QUIET: f64 = 0.2;
@@ -58,7 +58,14 @@ pub fn generate(sources: &Sources) -> Result<Vec<DataFile>> {
 }
 
 /// The entry at `idx` of the named set, with its scene.
-fn entry<'a>(sources: &'a Sources, set: &str, idx: usize, purpose: Purpose, forms: Forms, quiet: f64) -> Result<(Scene<'a>, usize, Entry)> {
+fn entry<'a>(
+    sources: &'a Sources,
+    set: &str,
+    idx: usize,
+    purpose: Purpose,
+    forms: Forms,
+    quiet: f64,
+) -> Result<(Scene<'a>, usize, Entry)> {
     let mut draws: Draws = SEED.stream(set).at(idx as u64, 0);
     let causes = &sources.rules.cause;
     let cause = (draws.uniform() >= quiet).then(|| &causes[draws.below(causes.len())]);

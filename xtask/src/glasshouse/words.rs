@@ -39,7 +39,11 @@ pub fn words(marked: &str) -> Vec<Word> {
         let is_text = !(last.is_whitespace() || last == CLOSE || opened(last).is_some());
         let text = if is_text { chunk } else { &chunk[..chunk.len() - last.len_utf8()] };
         for (piece, glued) in pieces(text) {
-            words.push(Word { text: piece.to_owned(), spaced: spaced && !glued, mention: label.map(|label| (label, begins)) });
+            words.push(Word {
+                text: piece.to_owned(),
+                spaced: spaced && !glued,
+                mention: label.map(|label| (label, begins)),
+            });
             (begins, spaced) = (false, false);
         }
         match opened(last) {
@@ -71,7 +75,12 @@ fn pieces(text: &str) -> Vec<(&str, bool)> {
 }
 
 /// Types the words of one sentence.
-pub fn type_sentence(mut words: Vec<Word>, hand: Hand, short: &BTreeMap<String, String>, draws: &mut Draws) -> Vec<Word> {
+pub fn type_sentence(
+    mut words: Vec<Word>,
+    hand: Hand,
+    short: &BTreeMap<String, String>,
+    draws: &mut Draws,
+) -> Vec<Word> {
     words.retain(|word| {
         let is_article = matches!(word.text.as_str(), "the" | "a" | "an") && word.mention.is_none();
         !(is_article && draws.uniform() < hand.drop_article)

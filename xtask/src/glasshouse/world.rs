@@ -8,7 +8,7 @@ use super::rules::{Cause, Climate, Crop, Rules, Stage};
 /// How likely the climate is one that favours the cause.
 const FAVOURED: f64 = 0.8;
 /// Share of inspections that also find a sign of something else.
-const STRAY_SIGN: f64 = 0.12;
+const STRAY_SIGN: f64 = 0.25;
 
 /// One day in one crop.
 #[derive(Clone, Debug)]
