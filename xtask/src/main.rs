@@ -1,5 +1,8 @@
 //! Developer commands: `cargo xtask <command>`.
 
+// Like `cli`, this is a program for people: it prints.
+#![allow(clippy::print_stderr)]
+
 mod glasshouse;
 mod tidy;
 

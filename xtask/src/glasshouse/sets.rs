@@ -23,6 +23,9 @@ const NAMED: f64 = 0.9;
 /// Share of tagging sentences without any mention.
 const EMPTY: f64 = 0.1;
 
+/// Words and punctuation from which on a sentence is not one that anyone may write by chance.
+const LONG_SENTENCE: usize = 9;
+
 /// One file below the domain's folder, uncompressed.
 pub struct DataFile {
     /// Relative to the domain's folder; `.gz` at the end asks for compression.
@@ -32,7 +35,7 @@ pub struct DataFile {
 
 #[derive(Serialize)]
 struct DiaryRow<'a> {
-    id: &'a str,
+    id: String,
     group: String,
     time: String,
     text: &'a str,
@@ -50,11 +53,32 @@ struct DiagnosisRow<'a> {
 /// # Errors
 /// When the grammar cannot express a scene.
 pub fn generate(sources: &Sources) -> Result<Vec<DataFile>> {
-    let mut seen = BTreeSet::new();
-    let mut files = diagnosis(sources, &mut seen)?;
-    files.extend(terms(sources)?);
-    files.push(diaries(sources, &mut seen)?);
+    let mut taken = Taken::default();
+    let mut files = Vec::new();
+    for (part, num_rows) in DIAGNOSIS {
+        files.push(diagnosis(sources, part, num_rows, &mut taken)?);
+    }
+    for (part, num_rows) in TERMS {
+        files.push(terms(sources, part, num_rows, &mut taken)?);
+    }
+    files.push(diaries(sources, &mut taken)?);
     Ok(files)
+}
+
+/// Texts that must not be written a second time.
+#[derive(Default)]
+struct Taken {
+    entries: BTreeSet<String>,
+    sentences: BTreeSet<String>,
+}
+
+impl Taken {
+    /// Whether a diary may hold `entry`: it is new, and none of its longer sentences is a tagging example.
+    fn may_hold(&self, entry: &Entry) -> bool {
+        let is_example =
+            |sentence: &Vec<Word>| sentence.len() >= LONG_SENTENCE && self.sentences.contains(&text(sentence));
+        !self.entries.contains(&text(&entry.concat())) && !entry.iter().any(is_example)
+    }
 }
 
 /// The entry at `idx` of the named set, with its scene.
@@ -75,29 +99,33 @@ fn entry<'a>(
     Ok((scene, who, entry))
 }
 
-fn diaries(sources: &Sources, seen: &mut BTreeSet<String>) -> Result<DataFile> {
+fn diaries(sources: &Sources, taken: &mut Taken) -> Result<DataFile> {
     let mut out = String::new();
     let mut purposes = SEED.stream("diaries/purpose").at(0, 0);
-    for idx in 0..NUM_DIARIES {
+    let mut kept = 0;
+    for idx in 0.. {
+        if kept == NUM_DIARIES {
+            break;
+        }
         let purpose = if purposes.uniform() < NAMED { Purpose::Named } else { Purpose::Unnamed };
         let (scene, who, entry) = entry(sources, "diaries", idx, purpose, Forms::All, QUIET)?;
-        let text = text(&entry.concat());
-        if !seen.insert(text.clone()) {
+        if !taken.may_hold(&entry) {
             continue;
         }
+        let text = text(&entry.concat());
         let (month, day) = month_and_day(scene.week, scene.weekday);
-        let time = format!("{}-{month:02}-{day:02}", 2015 + idx * 10 / NUM_DIARIES);
-        let row = DiaryRow { id: &format!("d{idx:05}"), group: format!("grower-{who:02}"), time, text: &text };
-        push_row(&mut out, &row)?;
+        let time = format!("{}-{month:02}-{day:02}", 2015 + kept * 10 / NUM_DIARIES);
+        push_row(
+            &mut out,
+            &DiaryRow { id: format!("d{kept:05}"), group: format!("grower-{who:02}"), time, text: &text },
+        )?;
+        taken.entries.insert(text);
+        kept += 1;
     }
     Ok(DataFile { path: "data/diaries.jsonl.gz".into(), text: out })
 }
 
-fn diagnosis(sources: &Sources, seen: &mut BTreeSet<String>) -> Result<Vec<DataFile>> {
-    DIAGNOSIS.into_iter().map(|(part, num_rows)| diagnosis_part(sources, part, num_rows, seen)).collect()
-}
-
-fn diagnosis_part(sources: &Sources, part: &str, num_rows: usize, seen: &mut BTreeSet<String>) -> Result<DataFile> {
+fn diagnosis(sources: &Sources, part: &str, num_rows: usize, taken: &mut Taken) -> Result<DataFile> {
     let (mut out, mut kept) = (String::new(), 0);
     for idx in 0.. {
         if kept == num_rows {
@@ -105,7 +133,7 @@ fn diagnosis_part(sources: &Sources, part: &str, num_rows: usize, seen: &mut BTr
         }
         let (scene, _, entry) = entry(sources, &format!("diagnosis/{part}"), idx, Purpose::Unnamed, Forms::All, 0.0)?;
         let (text, cause) = (text(&entry.concat()), scene.cause.expect("no day of this set is quiet"));
-        if sources.names_a_cause(&text) || !seen.insert(text.clone()) {
+        if sources.names_a_cause(&text) || !taken.entries.insert(text.clone()) {
             continue;
         }
         push_row(&mut out, &DiagnosisRow { id: format!("{part}-{kept:03}"), text: &text, label: &cause.name })?;
@@ -114,13 +142,8 @@ fn diagnosis_part(sources: &Sources, part: &str, num_rows: usize, seen: &mut BTr
     Ok(DataFile { path: format!("data/diagnosis.{part}.jsonl"), text: out })
 }
 
-fn terms(sources: &Sources) -> Result<Vec<DataFile>> {
-    let mut seen = BTreeSet::new();
-    TERMS.into_iter().map(|(part, num_rows)| terms_part(sources, part, num_rows, &mut seen)).collect()
-}
-
 /// One sentence of each entry, so that sentences do not share a scene.
-fn terms_part(sources: &Sources, part: &str, num_rows: usize, seen: &mut BTreeSet<String>) -> Result<DataFile> {
+fn terms(sources: &Sources, part: &str, num_rows: usize, taken: &mut Taken) -> Result<DataFile> {
     let forms = if part == "train" { Forms::WithoutHeldOut } else { Forms::All };
     let mut choices = SEED.stream("terms/choices").at(0, num_rows as u64);
     let (mut out, mut kept) = (String::new(), 0);
@@ -136,7 +159,7 @@ fn terms_part(sources: &Sources, part: &str, num_rows: usize, seen: &mut BTreeSe
             continue;
         }
         let sentence = open[choices.below(open.len())];
-        if seen.insert(text(sentence)) {
+        if taken.sentences.insert(text(sentence)) {
             sentence.iter().for_each(|word| out.push_str(&format!("{}\t{}\n", word.text, tag(word))));
             out.push('\n');
             kept += 1;
@@ -149,4 +172,47 @@ fn push_row(out: &mut String, row: &impl Serialize) -> Result<()> {
     out.push_str(&serde_json::to_string(row)?);
     out.push('\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::glasshouse::tests::sources;
+
+    /// The field `key` of each row of the file whose path begins with `path`.
+    fn field(files: &[DataFile], path: &str, key: &str) -> Vec<String> {
+        let file = files.iter().find(|file| file.path.starts_with(path)).unwrap();
+        let rows = file.text.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
+        rows.map(|row| row[key].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn tasks_do_not_give_their_answers_away() {
+        let sources = sources();
+        let files = generate(&sources).unwrap();
+        let diaries = field(&files, "data/diaries", "text");
+        assert!(diaries.iter().filter(|text| sources.names_a_cause(text)).count() * 2 > diaries.len());
+        let mut seen: BTreeSet<String> = diaries.into_iter().collect();
+        for (part, num_rows) in DIAGNOSIS {
+            let path = format!("data/diagnosis.{part}");
+            let texts = field(&files, &path, "text");
+            assert!(texts.len() == num_rows && !texts.iter().any(|text| sources.names_a_cause(text)));
+            assert!(texts.into_iter().all(|text| seen.insert(text)), "{part} repeats a text");
+            let labels: BTreeSet<String> = field(&files, &path, "label").into_iter().collect();
+            assert_eq!(labels.len(), sources.rules.cause.len());
+        }
+    }
+
+    #[test]
+    fn some_forms_are_new_at_test_time() {
+        let files = generate(&sources()).unwrap();
+        let words = |part: &str| -> BTreeSet<String> {
+            let file = files.iter().find(|file| file.path == format!("data/terms.{part}.conll")).unwrap();
+            let tagged = file.text.lines().filter(|line| !line.is_empty() && !line.ends_with("\tO"));
+            tagged.map(|line| line.to_lowercase()).collect()
+        };
+        let (train, test) = (words("train"), words("test"));
+        let new = test.difference(&train).count();
+        assert!(new * 4 > test.len(), "{new} of {} tagged words are new", test.len());
+    }
 }
