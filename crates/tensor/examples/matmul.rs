@@ -92,13 +92,7 @@ fn main() {
                 });
                 let peaks = pools.each_ref().map(|pool| peak(isa, pool));
                 let share = |i: usize| 100.0 * speeds[i] / peaks[i];
-                print!(
-                    " | {isa:?} {:5.0} {:5.0} ({:3.0}% {:3.0}%)",
-                    speeds[0],
-                    speeds[1],
-                    share(0),
-                    share(1)
-                );
+                print!(" | {isa:?} {:5.0} {:5.0} ({:3.0}% {:3.0}%)", speeds[0], speeds[1], share(0), share(1));
             }
             println!();
         }

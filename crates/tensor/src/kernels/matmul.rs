@@ -86,16 +86,13 @@ impl PackedB {
 pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
     assert!(isa.is_available(), "{isa:?} on a machine without it");
     check_shapes(&c, init, a, (b.rows, b.cols));
-    if fill_trivial(&c, a.cols) {
+    if is_trivial(&c, a.cols) {
         return start_only(c, init);
     }
     if isa == Isa::F32 {
         return dense_product(c, init, a, b, pool);
     }
-    scratch::with(&scratch::RIGHT, blocks::packed_lines(b.cols, b.rows), |right| {
-        blocks::pack_right(b, right, pool);
-        blocks::product(isa, c, init, a, right, pool);
-    });
+    blocks::product(isa, c, init, a, b, pool);
 }
 
 /// `C = A B` with what `init` says added, for a packed `b`: the same bits as [`matmul`] with the same set.
@@ -104,12 +101,12 @@ pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &Thre
 /// When the shapes do not fit.
 pub fn matmul_packed(c: MatMut, init: Init, a: MatRef, b: &PackedB, pool: &ThreadPool) {
     check_shapes(&c, init, a, (b.k, b.n));
-    if fill_trivial(&c, a.cols) {
+    if is_trivial(&c, a.cols) {
         return start_only(c, init);
     }
     match b.isa {
         Isa::F32 => dense_product(c, init, a, b.dense(), pool),
-        isa => blocks::product(isa, c, init, a, &b.lines, pool),
+        isa => blocks::product_packed(isa, c, init, a, &b.lines, pool),
     }
 }
 
@@ -121,7 +118,7 @@ fn check_shapes(c: &MatMut, init: Init, a: MatRef, (k, n): (usize, usize)) {
 }
 
 /// Whether there is nothing to multiply.
-fn fill_trivial(c: &MatMut, k: usize) -> bool {
+fn is_trivial(c: &MatMut, k: usize) -> bool {
     c.rows == 0 || c.cols == 0 || k == 0
 }
 
