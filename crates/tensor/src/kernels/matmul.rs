@@ -213,7 +213,7 @@ pub(super) fn each_job(pool: &ThreadPool, num_jobs: usize, job: impl Fn(usize) +
 /// The product in f32, a fixed grid of tiles.
 fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
     let output = Output::new(&mut c);
-    let grid = Grid::of(a.rows, b.cols, 256, 512);
+    let grid = Grid::of(a.rows, b.cols, 512, 1024);
     each_job(pool, grid.len(), |idx| {
         let (rows, cols) = grid.tile(idx);
         let (a, b) = (a.rows(rows.clone()), b.t().rows(cols.clone()).t());
