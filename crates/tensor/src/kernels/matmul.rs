@@ -81,6 +81,8 @@ impl PackedB {
 
 /// `C = A B` with what `init` says added. The same bits on any number of threads.
 ///
+/// Waking a sleeping pool costs more than a small product: run a whole training step inside `pool.install`.
+///
 /// # Panics
 /// When the shapes do not fit or the machine lacks `isa`.
 pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
@@ -89,10 +91,11 @@ pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &Thre
     if is_trivial(&c, a.cols) {
         return start_only(c, init);
     }
-    if isa == Isa::F32 {
-        return dense_product(c, init, a, b, pool);
-    }
-    blocks::product(isa, c, init, a, b, pool);
+    let num_products = a.rows * a.cols * b.cols;
+    inside(pool, num_products, || match isa {
+        Isa::F32 => dense_product(c, init, a, b, pool),
+        _ => blocks::product(isa, c, init, a, b, pool),
+    });
 }
 
 /// `C = A B` with what `init` says added, for a packed `b`: the same bits as [`matmul`] with the same set.
@@ -104,10 +107,17 @@ pub fn matmul_packed(c: MatMut, init: Init, a: MatRef, b: &PackedB, pool: &Threa
     if is_trivial(&c, a.cols) {
         return start_only(c, init);
     }
-    match b.isa {
+    let num_products = a.rows * a.cols * b.n;
+    inside(pool, num_products, || match b.isa {
         Isa::F32 => dense_product(c, init, a, b.dense(), pool),
         isa => blocks::product_packed(isa, c, init, a, &b.lines, pool),
-    }
+    });
+}
+
+/// Enters the pool once for all phases of a product, unless the product is shorter than the way there.
+fn inside(pool: &ThreadPool, num_products: usize, product: impl FnOnce() + Send) {
+    const WORTH_ENTERING: usize = 1 << 18;
+    if num_products < WORTH_ENTERING { product() } else { pool.install(product) }
 }
 
 fn check_shapes(c: &MatMut, init: Init, a: MatRef, (k, n): (usize, usize)) {
