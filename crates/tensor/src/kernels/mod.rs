@@ -19,6 +19,8 @@ mod blocks;
 #[cfg(not(target_arch = "x86_64"))]
 #[path = "blocks_none.rs"]
 mod blocks;
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the packed kernels use it"))]
+
 pub mod convert;
 mod dense;
 mod isa;
