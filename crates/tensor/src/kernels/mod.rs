@@ -13,14 +13,13 @@
 //! numbers as zero.
 
 #![allow(unsafe_code, reason = "SIMD, tile registers, and disjoint writes to one matrix from several threads")]
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the packed kernels use it"))]
 
 #[cfg(target_arch = "x86_64")]
 mod blocks;
 #[cfg(not(target_arch = "x86_64"))]
 #[path = "blocks_none.rs"]
 mod blocks;
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the packed kernels use it"))]
-
 pub mod convert;
 mod dense;
 mod isa;
