@@ -17,6 +17,10 @@ pub(super) fn pack_right(_b: MatRef, _out: &mut [Line], _pool: &ThreadPool) {
     unreachable!("{NEVER}")
 }
 
-pub(super) fn product(_isa: Isa, _c: MatMut, _init: Init, _a: MatRef, _right: &[Line], _pool: &ThreadPool) {
+pub(super) fn product(_isa: Isa, _c: MatMut, _init: Init, _a: MatRef, _b: MatRef, _pool: &ThreadPool) {
+    unreachable!("{NEVER}")
+}
+
+pub(super) fn product_packed(_isa: Isa, _c: MatMut, _init: Init, _a: MatRef, _right: &[Line], _pool: &ThreadPool) {
     unreachable!("{NEVER}")
 }

@@ -81,20 +81,20 @@ impl PackedB {
 
 /// `C = A B` with what `init` says added. The same bits on any number of threads.
 ///
+/// Waking a sleeping pool costs more than a small product: run a whole training step inside `pool.install`.
+///
 /// # Panics
 /// When the shapes do not fit or the machine lacks `isa`.
 pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
     assert!(isa.is_available(), "{isa:?} on a machine without it");
     check_shapes(&c, init, a, (b.rows, b.cols));
-    if fill_trivial(&c, a.cols) {
+    if is_trivial(&c, a.cols) {
         return start_only(c, init);
     }
-    if isa == Isa::F32 {
-        return dense_product(c, init, a, b, pool);
-    }
-    scratch::with(&scratch::RIGHT, blocks::packed_lines(b.cols, b.rows), |right| {
-        blocks::pack_right(b, right, pool);
-        blocks::product(isa, c, init, a, right, pool);
+    let num_products = a.rows * a.cols * b.cols;
+    inside(pool, num_products, || match isa {
+        Isa::F32 => dense_product(c, init, a, b, pool),
+        _ => blocks::product(isa, c, init, a, b, pool),
     });
 }
 
@@ -104,13 +104,20 @@ pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &Thre
 /// When the shapes do not fit.
 pub fn matmul_packed(c: MatMut, init: Init, a: MatRef, b: &PackedB, pool: &ThreadPool) {
     check_shapes(&c, init, a, (b.k, b.n));
-    if fill_trivial(&c, a.cols) {
+    if is_trivial(&c, a.cols) {
         return start_only(c, init);
     }
-    match b.isa {
+    let num_products = a.rows * a.cols * b.n;
+    inside(pool, num_products, || match b.isa {
         Isa::F32 => dense_product(c, init, a, b.dense(), pool),
-        isa => blocks::product(isa, c, init, a, &b.lines, pool),
-    }
+        isa => blocks::product_packed(isa, c, init, a, &b.lines, pool),
+    });
+}
+
+/// Enters the pool once for all phases of a product, unless the product is shorter than the way there.
+fn inside(pool: &ThreadPool, num_products: usize, product: impl FnOnce() + Send) {
+    const WORTH_ENTERING: usize = 1 << 18;
+    if num_products < WORTH_ENTERING { product() } else { pool.install(product) }
 }
 
 fn check_shapes(c: &MatMut, init: Init, a: MatRef, (k, n): (usize, usize)) {
@@ -121,7 +128,7 @@ fn check_shapes(c: &MatMut, init: Init, a: MatRef, (k, n): (usize, usize)) {
 }
 
 /// Whether there is nothing to multiply.
-fn fill_trivial(c: &MatMut, k: usize) -> bool {
+fn is_trivial(c: &MatMut, k: usize) -> bool {
     c.rows == 0 || c.cols == 0 || k == 0
 }
 
@@ -216,7 +223,7 @@ pub(super) fn each_job(pool: &ThreadPool, num_jobs: usize, job: impl Fn(usize) +
 /// The product in f32, a fixed grid of tiles.
 fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
     let output = Output::new(&mut c);
-    let grid = Grid::of(a.rows, b.cols, 256, 512);
+    let grid = Grid::of(a.rows, b.cols, 512, 1024);
     each_job(pool, grid.len(), |idx| {
         let (rows, cols) = grid.tile(idx);
         let (a, b) = (a.some_rows(rows.clone()), b.t().some_rows(cols.clone()).t());

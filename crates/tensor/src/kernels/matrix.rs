@@ -107,6 +107,13 @@ impl<'a> MatMut<'a> {
     }
 }
 
+impl MatMut<'_> {
+    /// The same matrix for a shorter time.
+    pub(super) fn reborrow(&mut self) -> MatMut<'_> {
+        MatMut { data: self.data, rows: self.rows, cols: self.cols, stride: self.stride }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

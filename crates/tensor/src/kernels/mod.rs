@@ -13,6 +13,7 @@
 //! numbers as zero.
 
 #![allow(unsafe_code, reason = "SIMD, tile registers, and disjoint writes to one matrix from several threads")]
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the packed kernels use it"))]
 
 #[cfg(target_arch = "x86_64")]
 mod blocks;

@@ -1,10 +1,9 @@
 //! The 32 x 32 microtile on `vdpbf16ps`: four bands of 8 rows, each with 16 vectors of sums in registers.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_set1_epi32,
+    _mm512_setzero_ps, _mm512_storeu_ps,
 };
-use std::mem::transmute;
 
 use super::pack::{BLOCK_BYTES, TILE_BYTES};
 
@@ -57,22 +56,26 @@ unsafe fn load_band(start: *const f32, stride: usize, row: usize) -> Band {
 unsafe fn add_products(sums: &mut Band, num_blocks: usize, mut a: *const u8, mut b: *const u8) {
     for _ in 0..num_blocks {
         for pair in 0..16 {
-            // SAFETY: both lie inside the current block, for which the caller vouches.
-            let b: [__m512bh; 2] = unsafe {
-                [
-                    transmute(_mm512_load_si512(b.add(pair * 64).cast())),
-                    transmute(_mm512_load_si512(b.add(TILE_BYTES + pair * 64).cast())),
-                ]
-            };
+            let b_at = b.wrapping_add(pair * 64);
+            // SAFETY: both lie inside the current block, for which the caller vouches; lines are aligned.
+            let b =
+                unsafe { [_mm512_load_si512(b_at.cast()), _mm512_load_si512(b_at.wrapping_add(TILE_BYTES).cast())] };
             for (i, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: as above; packed operands are aligned to 64 bytes.
-                let a: __m512bh = unsafe { transmute(_mm512_set1_epi32(*a.add(i * 64 + pair * 4).cast::<i32>())) };
-                sums[0] = _mm512_dpbf16_ps(sums[0], a, b[0]);
-                sums[1] = _mm512_dpbf16_ps(sums[1], a, b[1]);
+                // SAFETY: as above.
+                let a = _mm512_set1_epi32(unsafe { *a.wrapping_add(i * 64 + pair * 4).cast::<i32>() });
+                sums[0] = _mm512_dpbf16_ps(sums[0], bf16s(a), bf16s(b[0]));
+                sums[1] = _mm512_dpbf16_ps(sums[1], bf16s(a), bf16s(b[1]));
             }
         }
         (a, b) = (a.wrapping_add(BLOCK_BYTES), b.wrapping_add(BLOCK_BYTES));
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn bf16s(bits: __m512i) -> __m512bh {
+    // SAFETY: the vectors have the same size, and any bits are valid in both.
+    unsafe { std::mem::transmute(bits) }
 }
 
 #[inline]
