@@ -7,7 +7,7 @@ use fs_err as fs;
 use rust_embed::RustEmbed;
 
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../domains/glasshouse"]
+#[folder = "../../domains/glasshouse"]
 struct Glasshouse;
 
 /// What `arable init` writes.

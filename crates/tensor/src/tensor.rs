@@ -1,14 +1,24 @@
 //! A matrix of `f32` in device memory.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-/// Free buffers by length, so that a step allocates nothing after the first.
+/// Free buffers by length, so that steps stop allocating after the first few. Lengths are rounded up to one of eight in
+/// each octave: batches differ in size, and a pool of every size that ever was would grow without end.
 #[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<std::collections::BTreeMap<usize, Vec<Vec<f32>>>>);
+pub(crate) struct Pool(Mutex<BTreeMap<usize, Vec<Vec<f32>>>>);
+
+/// The length of the buffer that holds `len` elements.
+fn size_class(len: usize) -> usize {
+    let step = (len.next_power_of_two() / 16).max(64);
+    len.next_multiple_of(step)
+}
 
 impl Pool {
-    fn take(&self, len: usize) -> Option<Vec<f32>> {
-        self.0.lock().expect("no holder panics").get_mut(&len)?.pop()
+    fn take(&self, len: usize) -> Vec<f32> {
+        let class = size_class(len);
+        let free = self.0.lock().expect("no holder panics").get_mut(&class).and_then(Vec::pop);
+        free.unwrap_or_else(|| vec![0.0; class])
     }
 
     fn give(&self, buffer: Vec<f32>) {
@@ -28,7 +38,7 @@ pub struct Tensor {
 impl Tensor {
     /// A matrix whose content is unspecified: the caller writes every element.
     pub(crate) fn stale(pool: &Arc<Pool>, rows: usize, cols: usize) -> Self {
-        let data = pool.take(rows * cols).unwrap_or_else(|| vec![0.0; rows * cols]);
+        let data = pool.take(rows * cols);
         Self { rows, cols, data, pool: Arc::clone(pool) }
     }
 
@@ -44,7 +54,7 @@ impl Tensor {
 
     /// The elements in row-major order, copied to the host.
     pub fn to_vec(&self) -> Vec<f32> {
-        self.data.clone()
+        self.host().to_vec()
     }
 
     /// The only element.
@@ -52,16 +62,16 @@ impl Tensor {
     /// # Panics
     /// When the matrix has more than one.
     pub fn scalar(&self) -> f32 {
-        assert_eq!(self.data.len(), 1, "a scalar has one element");
+        assert_eq!(self.rows * self.cols, 1, "a scalar has one element");
         self.data[0]
     }
 
     pub(crate) fn host(&self) -> &[f32] {
-        &self.data
+        &self.data[..self.rows * self.cols]
     }
 
     pub(crate) fn host_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.data[..self.rows * self.cols]
     }
 
     pub(crate) fn row(&self, idx: usize) -> &[f32] {
@@ -80,6 +90,23 @@ impl Drop for Tensor {
     fn drop(&mut self) {
         if !self.data.is_empty() {
             self.pool.give(std::mem::take(&mut self.data));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_for_any_length_of_their_class() {
+        let pool = Arc::new(Pool::default());
+        drop(Tensor::stale(&pool, 100, 100));
+        let again = Tensor::stale(&pool, 99, 101);
+        assert!(pool.0.lock().unwrap().values().all(Vec::is_empty), "the free buffer was taken");
+        assert_eq!(again.host().len(), 9999);
+        for len in [1, 63, 64, 1000, 123_457] {
+            assert!((len..=len + len / 8 + 64).contains(&size_class(len)), "{len}");
         }
     }
 }
