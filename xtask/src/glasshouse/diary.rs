@@ -103,8 +103,8 @@ impl Writer<'_> {
 
     fn opening(&mut self, scene: &Scene) -> Result<()> {
         self.maybe(0.85, "header")?;
-        self.maybe(0.3, "aside")?;
-        self.maybe(0.3, growth_of(scene))?;
+        self.maybe(0.2, "aside")?;
+        self.maybe(0.2, growth_of(scene))?;
         self.maybe(0.65, "climate")
     }
 
@@ -121,7 +121,7 @@ impl Writer<'_> {
     fn named(&mut self, scene: &Scene) -> Result<()> {
         self.opening(scene)?;
         let (first, rest) = scene.signs.split_first().expect("a cause leaves signs");
-        if self.expander.draws.uniform() < 0.55 {
+        if self.expander.draws.uniform() < 0.65 {
             self.bind_sign("s", first)?;
             self.say("name_sign")?;
             self.observe(rest)?;
@@ -137,7 +137,7 @@ impl Writer<'_> {
         self.maybe(0.35, "outcome_named")?;
         self.maybe(0.25, "outcome")?;
         self.maybe(0.1, "trace")?;
-        self.maybe(0.4, "aside")
+        self.maybe(0.25, "aside")
     }
 
     fn unnamed(&mut self, scene: &Scene) -> Result<()> {
@@ -149,7 +149,7 @@ impl Writer<'_> {
         } else {
             self.maybe(0.5, "unsure")?;
         }
-        self.maybe(0.4, "aside")
+        self.maybe(0.25, "aside")
     }
 
     fn observe(&mut self, signs: &[&str]) -> Result<()> {

@@ -7,6 +7,7 @@ use arable_core::{Draws, Seed};
 use serde::Deserialize;
 
 use super::ontology::{Label, Ontology};
+use super::world::weighted;
 
 /// The character that opens a mention of `Label::ALL[0]`; the next ones open the other labels.
 const OPEN: u32 = 0xE000;
@@ -152,7 +153,7 @@ impl Expander<'_> {
         };
         let forms: Vec<&String> =
             forms.iter().enumerate().filter(|(idx, _)| self.may_write(*idx, label)).map(|(_, form)| form).collect();
-        let form = forms[self.pick(name, forms.len())];
+        let form = forms[self.pick_form(name, forms.len())];
         Ok(match label {
             Some(label) => format!("{}{form}{CLOSE}", open(label)),
             None => form.clone(),
@@ -166,6 +167,15 @@ impl Expander<'_> {
     /// An index below `len`: the grower's habit for `what`, or any.
     fn pick(&mut self, what: &str, len: usize) -> usize {
         if self.draws.uniform() < HABIT { self.grower.stream(what).at(0, 0).below(len) } else { self.draws.below(len) }
+    }
+
+    /// As [`Self::pick`], but the k-th form counts `1 / k`: as everywhere, a few names are common and many are rare.
+    fn pick_form(&mut self, name: &str, len: usize) -> usize {
+        let weights = (0..len).map(|idx| (idx, 1.0 / (idx + 1) as f64));
+        match self.draws.uniform() < HABIT {
+            true => weighted(weights, &mut self.grower.stream(name).at(0, 0)),
+            false => weighted(weights, &mut self.draws),
+        }
     }
 
     fn number(&mut self, slot: &str) -> Option<String> {

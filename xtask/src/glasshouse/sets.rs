@@ -14,7 +14,7 @@ use super::world::{Scene, scene};
 
 /// The seed of everything in the folder.
 const SEED: Seed = Seed(20_260_401);
-const NUM_DIARIES: usize = 12_000;
+const NUM_DIARIES: usize = 14_000;
 const DIAGNOSIS: [(&str, usize); 3] = [("train", 800), ("dev", 300), ("test", 600)];
 const TERMS: [(&str, usize); 3] = [("train", 500), ("dev", 200), ("test", 500)];
 /// Share of diary entries on quiet days, and of those with a cause that name it.

@@ -8,7 +8,7 @@ use super::rules::{Cause, Climate, Crop, Rules, Stage};
 /// How likely the climate is one that favours the cause.
 const FAVOURED: f64 = 0.8;
 /// Share of inspections that also find a sign of something else.
-const STRAY_SIGN: f64 = 0.25;
+const STRAY_SIGN: f64 = 0.35;
 
 /// One day in one crop.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ fn draw_climate<'a>(rules: &'a Rules, cause: Option<&Cause>, draws: &mut Draws) 
 
 /// One to three signs of `cause` that can show here, at times with a stray one of something else.
 fn draw_signs<'a>(rules: &'a Rules, cause: &'a Cause, crop: &Crop, stage: &Stage, draws: &mut Draws) -> Vec<&'a str> {
-    let count = weighted([(1, 0.4), (2, 4.0), (3, 4.0)], draws);
+    let count = weighted([(1, 1.0), (2, 4.0), (3, 3.0)], draws);
     let shows = |sign: &str| rules.can_show(sign, crop, stage);
     let mut open: Vec<(&str, f64)> =
         cause.signs.iter().filter(|(sign, _)| shows(sign)).map(|(sign, weight)| (sign.as_str(), *weight)).collect();
