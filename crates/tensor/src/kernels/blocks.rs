@@ -101,7 +101,7 @@ pub(super) fn product(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef,
     for step in (0..k).step_by(slice) {
         let steps = step..k.min(step + slice);
         let init = if step == 0 { init } else { Init::Add };
-        let (a, b) = (a.t().rows(steps.clone()).t(), b.rows(steps));
+        let (a, b) = (a.t().some_rows(steps.clone()).t(), b.some_rows(steps));
         scratch::with(&scratch::RIGHT, packed_lines(b.cols, b.rows), |right| {
             pack_right(b, right, pool);
             product_packed(isa, c.reborrow(), init, a, right, pool);
