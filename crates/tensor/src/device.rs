@@ -107,6 +107,12 @@ impl Device {
         self.threads().current_num_threads()
     }
 
+    /// Runs `work` among the device's threads. Operations called there need not wake them one by one, so a whole step
+    /// belongs inside.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.threads().install(work)
+    }
+
     /// A matrix with the given elements in row-major order.
     ///
     /// # Panics

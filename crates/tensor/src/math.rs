@@ -1,38 +1,46 @@
 //! Elementary functions that the compiler can vectorise, and sums of fixed order.
 
+/// `f32::clamp` as two selections, which vectorise.
+#[inline(always)]
+fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x > low { x } else { low };
+    if x < high { x } else { high }
+}
+
 /// `e^x`, relative error below 2e-7 (Cephes: range reduction by ln 2, polynomial of degree 5).
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds to an integer
-    let x = x.clamp(-87.3, 88.3);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
-    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 0.166_666_66;
-    p = p * r + 0.5;
-    (p * r * r + r + 1.0) * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, which the lowest bits then hold
+    let x = clamp(x, -87.3, 88.3);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let mut p = 1.987_569_1e-4f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 0.166_666_66);
+    p = p.mul_add(r, 0.5);
+    (p.mul_add(r * r, r) + 1.0) * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }
 
 /// The error function, absolute error below 2e-7 (the rational approximation of Eigen and XLA).
 #[inline(always)]
 pub(crate) fn erf(x: f32) -> f32 {
-    let x = x.clamp(-3.832_506_856_900_711, 3.832_506_856_900_711);
+    let x = clamp(x, -3.832_506_8, 3.832_506_8);
     let x2 = x * x;
-    let mut p = 0.000_229_050_65;
-    p = p * x2 + 0.003_408_291;
-    p = p * x2 + 0.050_955_694;
-    p = p * x2 + 0.185_208_32;
-    p = p * x2 + 1.128_379_1;
-    let mut q = -1.179_161_4e-7;
-    q = q * x2 + 2.354_796_6e-5;
-    q = q * x2 + 1.017_962_5e-3;
-    q = q * x2 + 1.407_047e-2;
-    q = q * x2 + 0.110_985_05;
-    q = q * x2 + 0.497_469_25;
-    q = q * x2 + 1.0;
+    let mut p = 0.000_229_050_65f32;
+    p = p.mul_add(x2, 0.003_408_291);
+    p = p.mul_add(x2, 0.050_955_694);
+    p = p.mul_add(x2, 0.185_208_32);
+    p = p.mul_add(x2, 1.128_379_1);
+    let mut q = -1.179_161_4e-7f32;
+    q = q.mul_add(x2, 2.354_796_6e-5);
+    q = q.mul_add(x2, 1.017_962_5e-3);
+    q = q.mul_add(x2, 1.407_047e-2);
+    q = q.mul_add(x2, 0.110_985_05);
+    q = q.mul_add(x2, 0.497_469_25);
+    q = q.mul_add(x2, 1.0);
     x * p / q
 }
 
@@ -42,27 +50,50 @@ pub(crate) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// The derivative of [`gelu`]: `Phi(x) + x * phi(x)`.
+/// [`gelu`] and its derivative `Phi(x) + x * phi(x)`.
+#[inline(always)]
+pub(crate) fn gelu_with_slope(x: f32) -> (f32, f32) {
+    const INV_SQRT_TAU: f32 = 0.398_942_3;
+    let below = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+    (x * below, (x * INV_SQRT_TAU).mul_add(exp(-0.5 * x * x), below))
+}
+
+/// The derivative of [`gelu`].
 #[inline(always)]
 pub(crate) fn gelu_slope(x: f32) -> f32 {
-    const INV_SQRT_TAU: f32 = 0.398_942_3;
-    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * INV_SQRT_TAU * exp(-0.5 * x * x)
+    gelu_with_slope(x).1
 }
 
 const LANES: usize = 16;
 
-/// The sum of `term(i)` over `0..n`, in sixteen interleaved partial sums.
+/// The sum of `term(a)` over the elements, in sixteen interleaved partial sums.
 #[inline(always)]
-pub(crate) fn sum(n: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum(a: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let whole = n - n % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, total) in lanes.iter_mut().enumerate() {
-            *total += term(start + lane);
+    let mut blocks = a.chunks_exact(LANES);
+    for block in &mut blocks {
+        for (lane, &a) in lanes.iter_mut().zip(block) {
+            *lane += term(a);
         }
     }
-    for i in whole..n {
-        lanes[i - whole] += term(i);
+    for (lane, &a) in lanes.iter_mut().zip(blocks.remainder()) {
+        *lane += term(a);
+    }
+    lanes.iter().sum()
+}
+
+/// The sum of `term(a, b)` over pairs of elements, in sixteen interleaved partial sums.
+#[inline(always)]
+pub(crate) fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (mut a, mut b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (a, b) in (&mut a).zip(&mut b) {
+        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += term(a, b);
+        }
+    }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(a.remainder().iter().zip(b.remainder())) {
+        *lane += term(a, b);
     }
     lanes.iter().sum()
 }
@@ -84,8 +115,7 @@ pub(crate) fn max(values: &[f32]) -> f32 {
 /// The dot product of two slices of equal length.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let b = &b[..a.len()];
-    sum(a.len(), |i| a[i] * b[i])
+    sum_pairs(a, b, |a, b| a * b)
 }
 
 #[cfg(test)]
@@ -122,7 +152,9 @@ mod tests {
     #[test]
     fn sums_cover_every_element() {
         for n in [0, 1, 15, 16, 17, 100] {
-            assert_eq!(sum(n, |i| i as f32), (0..n).sum::<usize>() as f32);
+            let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            assert_eq!(sum(&values, |a| a), (0..n).sum::<usize>() as f32);
+            assert_eq!(dot(&values, &vec![2.0; n]), 2.0 * (0..n).sum::<usize>() as f32);
         }
         assert_eq!(max(&(0..37).map(|i| i as f32).collect::<Vec<_>>()), 36.0);
     }

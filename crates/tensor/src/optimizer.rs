@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::math::sum;
 use crate::ops::ELEMENTS_PER_JOB;
 use crate::parameters::{Gradients, Parameters};
+use crate::simd::vectorized;
 
 /// The constants of AdamW.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,8 +84,7 @@ impl AdamW {
         self.moments.num_steps += 1;
         let update = Update::new(&self.config, self.moments.num_steps, learning_rate, norm);
         let decays = &self.decays;
-        let arch = pulp::Arch::new();
-        device.threads().install(|| {
+        device.install(|| {
             let weights = parameters.flat_mut().par_chunks_mut(ELEMENTS_PER_JOB);
             let gradients = gradients.0.par_chunks_mut(ELEMENTS_PER_JOB);
             let first = self.moments.first.par_chunks_mut(ELEMENTS_PER_JOB);
@@ -94,7 +94,7 @@ impl AdamW {
                 for (range, decay) in pieces(decays, start, w.len()) {
                     let (w, g) = (&mut w[range.clone()], &mut g[range.clone()]);
                     let (m, v) = (&mut m[range.clone()], &mut v[range]);
-                    arch.dispatch(|| update.apply(&mut *w, &mut *g, &mut *m, &mut *v, decay));
+                    apply(&update, w, g, m, v, decay);
                 }
             });
         });
@@ -118,11 +118,8 @@ fn pieces(
 }
 
 fn global_norm(device: &Device, gradients: &Gradients) -> f64 {
-    let arch = pulp::Arch::new();
-    let partial: Vec<f64> = device.threads().install(|| {
-        let blocks = gradients.0.par_chunks(ELEMENTS_PER_JOB);
-        blocks.map(|block| arch.dispatch(|| f64::from(sum(block.len(), |i| block[i] * block[i])))).collect()
-    });
+    let blocks = gradients.0.par_chunks(ELEMENTS_PER_JOB);
+    let partial: Vec<f64> = device.install(|| blocks.map(|block| f64::from(square_sum(block))).collect());
     partial.iter().sum::<f64>().sqrt()
 }
 
@@ -150,18 +147,29 @@ impl Update {
             second_scale: (1.0 / correction(config.beta2).sqrt()) as f32,
         }
     }
+}
 
-    #[inline(always)]
-    fn apply(&self, weights: &mut [f32], gradients: &mut [f32], first: &mut [f32], second: &mut [f32], decay: bool) {
-        let n = weights.len();
-        let (gradients, first, second) = (&mut gradients[..n], &mut first[..n], &mut second[..n]);
-        let decay = if decay { self.decay } else { 1.0 };
-        for i in 0..n {
-            let g = gradients[i] * self.clip;
-            gradients[i] = 0.0;
-            first[i] = self.beta1 * first[i] + (1.0 - self.beta1) * g;
-            second[i] = self.beta2 * second[i] + (1.0 - self.beta2) * g * g;
-            weights[i] = weights[i] * decay - self.rate * first[i] / (second[i].sqrt() * self.second_scale + self.eps);
+vectorized! {
+    fn square_sum(block: &[f32]) -> f32 {
+        sum(block, |g| g * g)
+    }
+
+    fn apply(
+        update: &Update,
+        weights: &mut [f32],
+        gradients: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        decay: bool,
+    ) {
+        let decay = if decay { update.decay } else { 1.0 };
+        let moments = first.iter_mut().zip(second);
+        for ((w, g), (m, v)) in weights.iter_mut().zip(gradients).zip(moments) {
+            let gradient = *g * update.clip;
+            *g = 0.0;
+            *m = update.beta1 * *m + (1.0 - update.beta1) * gradient;
+            *v = update.beta2 * *v + (1.0 - update.beta2) * gradient * gradient;
+            *w = *w * decay - update.rate * *m / (v.sqrt() * update.second_scale + update.eps);
         }
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Backprop<'a> {
     /// Adds `grad` to the gradient by `var`.
     pub(crate) fn give(&mut self, var: Var, grad: Tensor) {
         match &mut self.grads[var.0] {
-            Some(sum) => crate::ops::add_assign(self.device, sum.host_mut(), grad.host()),
+            Some(sum) => crate::ops::add_scaled(self.device, sum.host_mut(), grad.host(), 1.0),
             empty => *empty = Some(grad),
         }
     }

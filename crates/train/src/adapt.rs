@@ -124,11 +124,13 @@ pub fn finetune(
         let batch: Vec<&EncodedExample> = chosen.iter().map(|&idx| &examples[idx]).collect();
         let dropout = Dropout { p: config.dropout, stream: seed.stream("dropout"), step };
         let rate = learning_rate * schedule::linear((step as f64 + 0.5) / num_steps as f64, config.warmup);
-        let mut tape = Tape::recording(device, model.parameters());
-        let (loss, tokens) = task_loss(&model, &mut tape, &batch, dropout);
-        let loss_value = f64::from(tape.value(loss).scalar());
-        tape.backward(loss, 1.0, &mut gradients);
-        let grad_norm = optimizer.step(device, model.parameters_mut(), &mut gradients, rate);
+        let (loss_value, tokens, grad_norm) = device.install(|| {
+            let mut tape = Tape::recording(device, model.parameters());
+            let (loss, tokens) = task_loss(&model, &mut tape, &batch, dropout);
+            let loss_value = f64::from(tape.value(loss).scalar());
+            tape.backward(loss, 1.0, &mut gradients);
+            (loss_value, tokens, optimizer.step(device, model.parameters_mut(), &mut gradients, rate))
+        });
         if !(loss_value.is_finite() && grad_norm.is_finite()) {
             return Err(TrainError::Diverged { step, loss: loss_value, grad_norm });
         }
@@ -208,10 +210,12 @@ pub fn predict(model: &Model, device: &Device, examples: &[EncodedExample]) -> V
 fn predict_batch(model: &Model, device: &Device, batch: &[EncodedExample]) -> Vec<Vec<f32>> {
     let refs: Vec<&EncodedExample> = batch.iter().collect();
     let (packed, positions) = pack(&refs);
-    let mut tape = Tape::inference(device, model.parameters());
-    let hidden = model.encode(&mut tape, &packed, None);
-    let logits = model.logits(&mut tape, hidden, &packed.sequences, &positions, None);
-    let (cols, values) = (tape.value(logits).cols(), tape.value(logits).to_vec());
+    let (cols, values) = device.install(|| {
+        let mut tape = Tape::inference(device, model.parameters());
+        let hidden = model.encode(&mut tape, &packed, None);
+        let logits = model.logits(&mut tape, hidden, &packed.sequences, &positions, None);
+        (tape.value(logits).cols(), tape.value(logits).to_vec())
+    });
     let mut at = 0;
     let rows = |example: &EncodedExample| match &example.target {
         EncodedTarget::Tags(_) => example.positions.len(),

@@ -222,12 +222,14 @@ fn step(
     let half = 0.5 * masked.batch.ids.len() as f64 / config.num_tokens.0 as f64;
     let learning_rate = config.learning_rate * config.schedule.factor((progress + half).min(1.0));
     let dropout = Dropout { p: config.dropout, stream: seed.stream("dropout"), step: at };
-    let mut tape = Tape::recording(device, state.model.parameters());
-    let hidden = state.model.encode(&mut tape, &masked.batch, Some(dropout));
-    let (loss, found) = state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets);
-    tape.backward(loss, 1.0, gradients);
-    let loss = found.sum / masked.targets.len().max(1) as f64;
-    let grad_norm = state.optimizer.step(device, state.model.parameters_mut(), gradients, learning_rate);
+    let (loss, grad_norm) = device.install(|| {
+        let mut tape = Tape::recording(device, state.model.parameters());
+        let hidden = state.model.encode(&mut tape, &masked.batch, Some(dropout));
+        let (loss, found) = state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets);
+        tape.backward(loss, 1.0, gradients);
+        let grad_norm = state.optimizer.step(device, state.model.parameters_mut(), gradients, learning_rate);
+        (found.sum / masked.targets.len().max(1) as f64, grad_norm)
+    });
     if !(loss.is_finite() && grad_norm.is_finite()) {
         return Err(TrainError::Diverged { step: at, loss, grad_norm });
     }
@@ -258,9 +260,11 @@ pub fn held_out_loss(
             break;
         }
         let masked = mlm::mask(&config.mlm, text.specials, &sequences, seed.stream("held-out masks"), batch);
-        let mut tape = Tape::inference(device, state.model.parameters());
-        let hidden = state.model.encode(&mut tape, &masked.batch, None);
-        let (_, found) = state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets);
+        let found = device.install(|| {
+            let mut tape = Tape::inference(device, state.model.parameters());
+            let hidden = state.model.encode(&mut tape, &masked.batch, None);
+            state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets).1
+        });
         sum += found.sum;
         num_right += found.num_right;
         num_masked += masked.targets.len();

@@ -1,12 +1,49 @@
 //! GELU and its gated form.
 
-use crate::math::{gelu, gelu_slope};
+use crate::math::{gelu, gelu_slope, gelu_with_slope};
 use crate::ops::{for_elements, for_rows};
+use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 struct Gelu(Var);
 struct Geglu(Var);
+
+vectorized! {
+    fn gelu_forward(y: &mut [f32], x: &[f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = gelu(x);
+        }
+    }
+
+    fn gelu_backward(grad: &mut [f32], x: &[f32]) {
+        for (grad, &x) in grad.iter_mut().zip(x) {
+            *grad *= gelu_slope(x);
+        }
+    }
+
+    fn geglu_forward(y: &mut [f32], x: &[f32], width: usize) {
+        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
+            let (input, gate) = x.split_at(width);
+            for ((y, &input), gate) in y.iter_mut().zip(input).zip(gate) {
+                *y = gelu(input) * gate;
+            }
+        }
+    }
+
+    fn geglu_backward(dx: &mut [f32], x: &[f32], dy: &[f32], width: usize) {
+        let rows = dx.chunks_exact_mut(2 * width).zip(x.chunks_exact(2 * width)).zip(dy.chunks_exact(width));
+        for ((dx, x), dy) in rows {
+            let ((input, gate), (d_input, d_gate)) = (x.split_at(width), dx.split_at_mut(width));
+            let inputs = input.iter().zip(gate).zip(dy);
+            for (((&input, gate), dy), (d_input, d_gate)) in inputs.zip(d_input.iter_mut().zip(d_gate)) {
+                let (value, slope) = gelu_with_slope(input);
+                *d_input = dy * gate * slope;
+                *d_gate = dy * value;
+            }
+        }
+    }
+}
 
 impl Tape<'_> {
     /// GELU by the error function (Hendrycks, Gimpel 2016), element by element.
@@ -15,11 +52,7 @@ impl Tape<'_> {
         let x_value = self.value(x);
         let mut y = device.stale(x_value.rows(), x_value.cols());
         let source = x_value.host();
-        for_elements(device, y.host_mut(), |start, y| {
-            for (y, &x) in y.iter_mut().zip(&source[start..]) {
-                *y = gelu(x);
-            }
-        });
+        for_elements(device, y.host_mut(), |start, y| gelu_forward(y, &source[start..]));
         self.push(y, Gelu(x))
     }
 
@@ -29,14 +62,8 @@ impl Tape<'_> {
         let x_value = self.value(x);
         let width = x_value.cols() / 2;
         let mut y = device.stale(x_value.rows(), width);
-        for_rows(device, y.host_mut(), width, |first, rows| {
-            for (i, y) in rows.chunks_exact_mut(width).enumerate() {
-                let (input, gate) = x_value.row(first + i).split_at(width);
-                for ((y, &input), gate) in y.iter_mut().zip(input).zip(gate) {
-                    *y = gelu(input) * gate;
-                }
-            }
-        });
+        let source = x_value.host();
+        for_rows(device, y.host_mut(), width, |first, rows| geglu_forward(rows, &source[first * 2 * width..], width));
         self.push(y, Geglu(x))
     }
 }
@@ -44,11 +71,7 @@ impl Tape<'_> {
 impl Op for Gelu {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, mut grad: Tensor) {
         let x = backprop.value(self.0).host();
-        for_elements(backprop.device, grad.host_mut(), |start, grad| {
-            for (grad, &x) in grad.iter_mut().zip(&x[start..]) {
-                *grad *= gelu_slope(x);
-            }
-        });
+        for_elements(backprop.device, grad.host_mut(), |start, grad| gelu_backward(grad, &x[start..]));
         backprop.give(self.0, grad);
     }
 }
@@ -59,16 +82,9 @@ impl Op for Geglu {
         let x = backprop.value(self.0);
         let width = grad.cols();
         let mut dx = device.stale(grad.rows(), 2 * width);
+        let (x, dy) = (x.host(), grad.host());
         for_rows(device, dx.host_mut(), 2 * width, |first, rows| {
-            for (i, dx) in rows.chunks_exact_mut(2 * width).enumerate() {
-                let (input, gate) = x.row(first + i).split_at(width);
-                let (d_input, d_gate) = dx.split_at_mut(width);
-                let dy = grad.row(first + i);
-                for j in 0..width {
-                    d_input[j] = dy[j] * gate[j] * gelu_slope(input[j]);
-                    d_gate[j] = dy[j] * gelu(input[j]);
-                }
-            }
+            geglu_backward(rows, &x[first * 2 * width..], &dy[first * width..], width);
         });
         backprop.give(self.0, dx);
     }

@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::math::{dot, exp, max, sum};
 use crate::kernels::{MatMut, MatRef, product_here};
 use crate::ops::Sequences;
+use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -45,17 +46,52 @@ impl Rotary {
         Self { cos: vec![1.0; len].into(), sin: vec![0.0; len].into() }
     }
 
-    /// Rotates `head_dim` elements at `position`; `direction` -1 turns back.
-    #[inline(always)]
-    fn rotate(&self, from: &[f32], to: &mut [f32], position: usize, direction: f32) {
-        let half = from.len() / 2;
-        let (cos, sin) = (&self.cos[position * half..][..half], &self.sin[position * half..][..half]);
-        let (a, b) = from.split_at(half);
-        let (to_a, to_b) = to.split_at_mut(half);
-        for i in 0..half {
-            let sin = direction * sin[i];
-            to_a[i] = a[i] * cos[i] - b[i] * sin;
-            to_b[i] = b[i] * cos[i] + a[i] * sin;
+    /// Rotates rows of `dim` elements, `strides` apart in `from` and `to`, row after row from position 0 on; `direction`
+    /// -1 turns back.
+    fn rotate(&self, from: &[f32], to: &mut [f32], strides: (usize, usize), dim: usize, direction: f32) {
+        rotate(&self.cos, &self.sin, from, to, strides, dim, direction);
+    }
+}
+
+vectorized! {
+    fn rotate(
+        cos: &[f32],
+        sin: &[f32],
+        from: &[f32],
+        to: &mut [f32],
+        strides: (usize, usize),
+        dim: usize,
+        direction: f32,
+    ) {
+        let half = dim / 2;
+        for (position, (from, to)) in from.chunks(strides.0).zip(to.chunks_mut(strides.1)).enumerate() {
+            let turns = cos[position * half..][..half].iter().zip(&sin[position * half..][..half]);
+            let ((a, b), (to_a, to_b)) = (from[..dim].split_at(half), to[..dim].split_at_mut(half));
+            let pairs = a.iter().zip(b).zip(to_a.iter_mut().zip(to_b));
+            for (((a, b), (to_a, to_b)), (cos, sin)) in pairs.zip(turns) {
+                let sin = direction * sin;
+                *to_a = a * cos - b * sin;
+                *to_b = b * cos + a * sin;
+            }
+        }
+    }
+
+    fn softmax(row: &mut [f32]) {
+        let top = max(row);
+        for value in row.iter_mut() {
+            *value = exp(*value - top);
+        }
+        let factor = 1.0 / sum(row, |p| p);
+        for value in row.iter_mut() {
+            *value *= factor;
+        }
+    }
+
+    /// `ds = p * (ds - <out, d_out>) * scale`.
+    fn softmax_backward(ds: &mut [f32], p: &[f32], out: &[f32], d_out: &[f32], scale: f32) {
+        let delta = dot(out, d_out);
+        for (ds, p) in ds.iter_mut().zip(p) {
+            *ds = p * (*ds - delta) * scale;
         }
     }
 }
@@ -117,7 +153,7 @@ impl Op for Attention {
     }
 }
 
-/// Calls `job(rows, data of those rows)` for each sequence, on all threads, with vector instructions.
+/// Calls `job(rows, data of those rows)` for each sequence, on all threads.
 fn for_sequences(
     device: &Device,
     mut data: &mut [f32],
@@ -131,10 +167,7 @@ fn for_sequences(
         parts.push((rows, part));
         data = rest;
     }
-    let arch = pulp::Arch::new();
-    device.threads().install(|| {
-        parts.into_par_iter().for_each(|(rows, part)| arch.dispatch(|| job(rows.clone(), &mut *part)));
-    });
+    device.install(|| parts.into_par_iter().for_each(|(rows, part)| job(rows, part)));
 }
 
 /// One head of one sequence: rotated queries and keys, and the values in place.
@@ -149,15 +182,12 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    #[inline(always)]
     fn new(device: &'a Device, shape: &'a AttentionShape, qkv: &'a [f32], hidden: usize, head: usize) -> Self {
         let (length, dim) = (qkv.len() / (3 * hidden), hidden / shape.num_heads);
         let first_col = head * dim;
         let rotated = |offset: usize| {
             let mut out = device.stale(length, dim);
-            for (position, out) in out.host_mut().chunks_exact_mut(dim).enumerate() {
-                shape.rotary.rotate(&qkv[position * 3 * hidden + offset + first_col..][..dim], out, position, 1.0);
-            }
+            shape.rotary.rotate(&qkv[offset + first_col..], out.host_mut(), (3 * hidden, dim), dim, 1.0);
             out
         };
         Self { device, shape, queries: rotated(0), keys: rotated(hidden), qkv, first_col, hidden }
@@ -192,7 +222,6 @@ impl<'a> Head<'a> {
     }
 
     /// Attention probabilities of a block, zero outside the window.
-    #[inline(always)]
     fn probabilities(&self, block: &Block) -> Tensor {
         let mut scores = self.device.stale(block.rows, block.num_keys);
         let scale = 1.0 / (self.dim() as f32).sqrt();
@@ -208,7 +237,6 @@ impl<'a> Head<'a> {
         scores
     }
 
-    #[inline(always)]
     fn forward(&self, output: &mut [f32]) {
         for block in self.blocks() {
             let probabilities = self.probabilities(&block);
@@ -219,7 +247,6 @@ impl<'a> Head<'a> {
         }
     }
 
-    #[inline(always)]
     fn backward(&self, out: &[f32], d_out: &[f32], d_qkv: &mut [f32]) {
         let (length, dim, hidden) = (self.queries.rows(), self.dim(), self.hidden);
         let mut d_queries = self.device.stale(length, dim);
@@ -237,16 +264,16 @@ impl<'a> Head<'a> {
             product_here(part(&mut d_queries, block.first, block.rows), 1.0, false, ds, keys);
             product_here(part(&mut d_keys, block.first_key, block.num_keys), 1.0, true, ds.t(), queries);
         }
+        let col = self.first_col;
+        let rotary = &self.shape.rotary;
+        rotary.rotate(d_queries.host(), &mut d_qkv[col..], (dim, 3 * hidden), dim, -1.0);
+        rotary.rotate(d_keys.host(), &mut d_qkv[hidden + col..], (dim, 3 * hidden), dim, -1.0);
         for (position, row) in d_qkv.chunks_exact_mut(3 * hidden).enumerate() {
-            let col = self.first_col;
-            self.shape.rotary.rotate(d_queries.row(position), &mut row[col..col + dim], position, -1.0);
-            self.shape.rotary.rotate(d_keys.row(position), &mut row[hidden + col..][..dim], position, -1.0);
             row[2 * hidden + col..][..dim].copy_from_slice(d_values.row(position));
         }
     }
 
     /// The gradient by the unscaled scores of a block: `p * (dp - <out, d_out>) / sqrt(dim)`.
-    #[inline(always)]
     fn d_scores(&self, block: &Block, probabilities: &Tensor, out: &[f32], d_out: &[f32]) -> Tensor {
         let scale = 1.0 / (self.dim() as f32).sqrt();
         let mut d_scores = self.device.stale(block.rows, block.num_keys);
@@ -254,10 +281,8 @@ impl<'a> Head<'a> {
         product_here(block.square(&mut d_scores), 1.0, false, d_o, self.values_of(block).t());
         for (i, row) in d_scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             let at = (block.first + i) * self.hidden + self.first_col;
-            let delta = dot(&out[at..at + self.dim()], &d_out[at..at + self.dim()]);
-            for (ds, p) in row.iter_mut().zip(probabilities.row(i)) {
-                *ds = p * (*ds - delta) * scale;
-            }
+            let (out, d_out) = (&out[at..at + self.dim()], &d_out[at..at + self.dim()]);
+            softmax_backward(row, probabilities.row(i), out, d_out, scale);
         }
         d_scores
     }
@@ -290,16 +315,4 @@ impl Block {
 fn part(of: &mut Tensor, first: usize, rows: usize) -> MatMut<'_> {
     let cols = of.cols();
     MatMut::new(&mut of.host_mut()[first * cols..][..rows * cols], rows, cols)
-}
-
-#[inline(always)]
-fn softmax(row: &mut [f32]) {
-    let top = max(row);
-    for value in row.iter_mut() {
-        *value = exp(*value - top);
-    }
-    let factor = 1.0 / sum(row.len(), |i| row[i]);
-    for value in row.iter_mut() {
-        *value *= factor;
-    }
 }

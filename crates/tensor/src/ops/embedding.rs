@@ -39,7 +39,7 @@ impl Op for Embedding {
         let device = backprop.device;
         let cols = grad.cols();
         let table = backprop.gradient(self.table);
-        device.threads().install(|| {
+        device.install(|| {
             table.par_chunks_mut(TABLE_ROWS_PER_JOB * cols).enumerate().for_each(|(job, rows)| {
                 let first = job * TABLE_ROWS_PER_JOB;
                 for (token, &id) in self.ids.iter().enumerate() {

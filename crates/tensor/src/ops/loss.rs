@@ -5,8 +5,9 @@ use rayon::prelude::*;
 use crate::device::Device;
 use crate::math::{exp, max, sum};
 use crate::kernels::{Init, MatRef};
-use crate::ops::{add_column_sums, for_elements};
+use crate::ops::{add_column_sums, add_scaled};
 use crate::parameters::ParameterId;
+use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -46,30 +47,29 @@ fn softmax_backward(
     scale: f32,
 ) -> Vec<(f32, bool)> {
     let mut losses = vec![(0.0, false); targets.len()];
-    let arch = pulp::Arch::new();
-    device.threads().install(|| {
-        let rows = logits.par_chunks_mut(cols).zip(targets).zip(&mut losses);
-        rows.with_min_len(16).for_each(|((row, &target), loss)| {
-            *loss = arch.dispatch(|| softmax_row(row, target as usize, scale));
-        });
+    let rows = logits.par_chunks_mut(cols).zip(targets).zip(&mut losses);
+    device.install(|| {
+        let rows = rows.with_min_len(16);
+        rows.for_each(|((row, &target), loss)| *loss = softmax_row(row, target as usize, scale));
     });
     losses
 }
 
-#[inline(always)]
-fn softmax_row(row: &mut [f32], target: usize, scale: f32) -> (f32, bool) {
-    let top = max(row);
-    let at_target = row[target];
-    for value in row.iter_mut() {
-        *value = exp(*value - top);
+vectorized! {
+    fn softmax_row(row: &mut [f32], target: usize, scale: f32) -> (f32, bool) {
+        let top = max(row);
+        let at_target = row[target];
+        for value in row.iter_mut() {
+            *value = exp(*value - top);
+        }
+        let total = sum(row, |p| p);
+        let factor = scale / total;
+        for value in row.iter_mut() {
+            *value *= factor;
+        }
+        row[target] -= scale;
+        (total.ln() + top - at_target, at_target >= top)
     }
-    let total = sum(row.len(), |i| row[i]);
-    let factor = scale / total;
-    for value in row.iter_mut() {
-        *value *= factor;
-    }
-    row[target] -= scale;
-    (total.ln() + top - at_target, at_target >= top)
 }
 
 impl Tape<'_> {
@@ -144,18 +144,9 @@ impl Tape<'_> {
     }
 }
 
-fn add_scaled(device: &Device, sum: &mut [f32], term: &Tensor, scale: f32) {
-    let term = term.host();
-    for_elements(device, sum, |start, sum| {
-        for (sum, term) in sum.iter_mut().zip(&term[start..]) {
-            *sum += scale * term;
-        }
-    });
-}
-
 fn scaled(device: &Device, x: &Tensor, scale: f32) -> Tensor {
     let mut y = device.zeros(x.rows(), x.cols());
-    add_scaled(device, y.host_mut(), x, scale);
+    add_scaled(device, y.host_mut(), x.host(), scale);
     y
 }
 
@@ -169,8 +160,8 @@ impl Op for Ready {
 impl Op for LinearCrossEntropy {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let (device, scale) = (backprop.device, grad.scalar());
-        add_scaled(device, backprop.gradient(self.weight), &self.d_weight, scale);
-        add_scaled(device, backprop.gradient(self.bias), &self.d_bias, scale);
+        add_scaled(device, backprop.gradient(self.weight), self.d_weight.host(), scale);
+        add_scaled(device, backprop.gradient(self.bias), self.d_bias.host(), scale);
         let dx = scaled(device, &self.dx, scale);
         backprop.give(self.x, dx);
     }

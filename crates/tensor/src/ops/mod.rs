@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::device::Device;
+use crate::simd::vectorized;
 
 /// Rows or elements per job: large enough to hide scheduling, small enough to balance two cores.
 pub(crate) const ROWS_PER_JOB: usize = 64;
@@ -63,51 +64,45 @@ impl Sequences {
     }
 }
 
-/// Calls `job(first row, rows)` on blocks of whole rows of `data`, on all threads, with vector instructions.
+/// Calls `job(first row, rows)` on blocks of whole rows of `data`, on all threads.
 pub(crate) fn for_rows(device: &Device, data: &mut [f32], cols: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
-    let arch = pulp::Arch::new();
-    device.threads().install(|| {
-        data.par_chunks_mut((ROWS_PER_JOB * cols).max(1)).enumerate().for_each(|(block, rows)| {
-            arch.dispatch(|| job(block * ROWS_PER_JOB, rows));
-        });
-    });
+    let blocks = data.par_chunks_mut((ROWS_PER_JOB * cols).max(1)).enumerate();
+    device.install(|| blocks.for_each(|(block, rows)| job(block * ROWS_PER_JOB, rows)));
 }
 
-/// Calls `job(first element, elements)` on blocks of `data`, on all threads, with vector instructions.
+/// Calls `job(first element, elements)` on blocks of `data`, on all threads.
 pub(crate) fn for_elements(device: &Device, data: &mut [f32], job: impl Fn(usize, &mut [f32]) + Sync) {
-    let arch = pulp::Arch::new();
-    device.threads().install(|| {
-        data.par_chunks_mut(ELEMENTS_PER_JOB).enumerate().for_each(|(block, elements)| {
-            arch.dispatch(|| job(block * ELEMENTS_PER_JOB, elements));
-        });
-    });
+    let blocks = data.par_chunks_mut(ELEMENTS_PER_JOB).enumerate();
+    device.install(|| blocks.for_each(|(block, elements)| job(block * ELEMENTS_PER_JOB, elements)));
 }
 
-/// `sum += term`, element by element.
-pub(crate) fn add_assign(device: &Device, sum: &mut [f32], term: &[f32]) {
-    for_elements(device, sum, |start, sum| {
-        let term = &term[start..][..sum.len()];
+vectorized! {
+    /// `sum += scale * term`, element by element.
+    fn add_block(sum: &mut [f32], term: &[f32], scale: f32) {
         for (sum, term) in sum.iter_mut().zip(term) {
-            *sum += term;
+            *sum = term.mul_add(scale, *sum);
         }
-    });
+    }
+
+    /// Adds to `sums` the columns of `rows` from `first_col` on, rows of width `cols` in order.
+    fn add_columns(sums: &mut [f32], rows: &[f32], cols: usize, first_col: usize) {
+        for row in rows.chunks_exact(cols) {
+            for (sum, value) in sums.iter_mut().zip(&row[first_col..]) {
+                *sum += value;
+            }
+        }
+    }
+}
+
+/// `sum += scale * term`, element by element.
+pub(crate) fn add_scaled(device: &Device, sum: &mut [f32], term: &[f32], scale: f32) {
+    for_elements(device, sum, |start, sum| add_block(sum, &term[start..], scale));
 }
 
 /// Adds the column sums of the row-major `rows` to `sums`, rows in order inside fixed blocks of columns.
 pub(crate) fn add_column_sums(device: &Device, sums: &mut [f32], rows: &[f32]) {
     const COLS_PER_JOB: usize = 64;
     let cols = sums.len();
-    let arch = pulp::Arch::new();
-    device.threads().install(|| {
-        sums.par_chunks_mut(COLS_PER_JOB).enumerate().for_each(|(block, sums)| {
-            arch.dispatch(|| {
-                for row in rows.chunks_exact(cols) {
-                    let row = &row[block * COLS_PER_JOB..][..sums.len()];
-                    for (sum, value) in sums.iter_mut().zip(row) {
-                        *sum += value;
-                    }
-                }
-            });
-        });
-    });
+    let blocks = sums.par_chunks_mut(COLS_PER_JOB).enumerate();
+    device.install(|| blocks.for_each(|(block, sums)| add_columns(sums, rows, cols, block * COLS_PER_JOB)));
 }

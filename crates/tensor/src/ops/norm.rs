@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::math::sum;
+use crate::math::{sum, sum_pairs};
 use crate::ops::{ROWS_PER_JOB, add_column_sums, for_rows};
 use crate::parameters::ParameterId;
+use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -18,8 +19,8 @@ struct LayerNorm {
 #[inline(always)]
 fn moments(row: &[f32], eps: f32) -> (f32, f32) {
     let n = row.len() as f32;
-    let mean = sum(row.len(), |i| row[i]) / n;
-    let variance = sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+    let mean = sum(row, |x| x) / n;
+    let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
@@ -32,15 +33,8 @@ impl Tape<'_> {
         let cols = x_value.cols();
         assert_eq!(scale.len(), cols, "a norm's weight has the width of its input");
         let mut y = device.stale(x_value.rows(), cols);
-        for_rows(device, y.host_mut(), cols, |first, rows| {
-            for (i, y) in rows.chunks_exact_mut(cols).enumerate() {
-                let x = x_value.row(first + i);
-                let (mean, inverse) = moments(x, eps);
-                for ((y, x), scale) in y.iter_mut().zip(x).zip(scale) {
-                    *y = (x - mean) * inverse * scale;
-                }
-            }
-        });
+        let source = x_value.host();
+        for_rows(device, y.host_mut(), cols, |first, rows| forward(rows, &source[first * cols..], scale, eps));
         self.push(y, LayerNorm { x, weight, eps })
     }
 }
@@ -51,18 +45,13 @@ impl Op for LayerNorm {
         let scale = backprop.parameters.value(self.weight);
         let x = backprop.value(self.x);
         let cols = x.cols();
-        let arch = pulp::Arch::new();
         // One partial weight gradient for each block of rows, added up in the order of the blocks.
         let mut dx = grad;
         let mut partial = device.zeros(dx.rows().div_ceil(ROWS_PER_JOB), cols);
-        device.threads().install(|| {
-            let blocks = dx.host_mut().par_chunks_mut(ROWS_PER_JOB * cols);
-            blocks.zip(partial.host_mut().par_chunks_mut(cols)).enumerate().for_each(|(block, (rows, dw))| {
-                arch.dispatch(|| {
-                    for (i, dy) in rows.chunks_exact_mut(cols).enumerate() {
-                        backward_row(dy, dw, x.row(block * ROWS_PER_JOB + i), scale, self.eps);
-                    }
-                });
+        let blocks = dx.host_mut().par_chunks_mut(ROWS_PER_JOB * cols).zip(partial.host_mut().par_chunks_mut(cols));
+        device.install(|| {
+            blocks.enumerate().for_each(|(block, (rows, dw))| {
+                backward(rows, dw, &x.host()[block * ROWS_PER_JOB * cols..], scale, self.eps);
             });
         });
         add_column_sums(device, backprop.gradient(self.weight), partial.host());
@@ -70,19 +59,32 @@ impl Op for LayerNorm {
     }
 }
 
-/// Turns `dy` into `dx` and adds to `dw`.
-#[inline(always)]
-fn backward_row(dy: &mut [f32], dw: &mut [f32], x: &[f32], scale: &[f32], eps: f32) {
-    let n = x.len();
-    let (dy, dw, scale) = (&mut dy[..n], &mut dw[..n], &scale[..n]);
-    let (mean, inverse) = moments(x, eps);
-    for i in 0..n {
-        dw[i] += dy[i] * (x[i] - mean) * inverse;
-        dy[i] *= scale[i];
+vectorized! {
+    fn forward(y: &mut [f32], x: &[f32], scale: &[f32], eps: f32) {
+        let n = scale.len();
+        for (y, x) in y.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+            let (mean, inverse) = moments(x, eps);
+            for ((y, x), scale) in y.iter_mut().zip(x).zip(scale) {
+                *y = (x - mean) * inverse * scale;
+            }
+        }
     }
-    let mean_g = sum(n, |i| dy[i]) / n as f32;
-    let mean_gx = sum(n, |i| dy[i] * (x[i] - mean)) * inverse / n as f32;
-    for i in 0..n {
-        dy[i] = (dy[i] - mean_g - (x[i] - mean) * inverse * mean_gx) * inverse;
+
+    /// Turns `dy` into `dx` and adds to `dw`.
+    fn backward(dy: &mut [f32], dw: &mut [f32], x: &[f32], scale: &[f32], eps: f32) {
+        let n = scale.len();
+        let dw = &mut dw[..n];
+        for (dy, x) in dy.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+            let (mean, inverse) = moments(x, eps);
+            for ((dw, dy), (x, scale)) in dw.iter_mut().zip(dy.iter_mut()).zip(x.iter().zip(scale)) {
+                *dw += *dy * (x - mean) * inverse;
+                *dy *= scale;
+            }
+            let mean_g = sum(dy, |g| g) / n as f32;
+            let mean_gx = sum_pairs(dy, x, |g, x| g * (x - mean)) * inverse / n as f32;
+            for (dy, x) in dy.iter_mut().zip(x) {
+                *dy = (*dy - mean_g - (x - mean) * inverse * mean_gx) * inverse;
+            }
+        }
     }
 }

@@ -1,10 +1,19 @@
 //! The sum of two values.
 
 use crate::ops::for_elements;
+use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 struct Add(Var, Var);
+
+vectorized! {
+    fn add(y: &mut [f32], left: &[f32], right: &[f32]) {
+        for ((y, left), right) in y.iter_mut().zip(left).zip(right) {
+            *y = left + right;
+        }
+    }
+}
 
 impl Tape<'_> {
     /// `a + b`, element by element.
@@ -14,11 +23,7 @@ impl Tape<'_> {
         assert_eq!((a_value.rows(), a_value.cols()), (b_value.rows(), b_value.cols()), "terms have one shape");
         let mut y = device.stale(a_value.rows(), a_value.cols());
         let (left, right) = (a_value.host(), b_value.host());
-        for_elements(device, y.host_mut(), |start, y| {
-            for ((y, left), right) in y.iter_mut().zip(&left[start..]).zip(&right[start..]) {
-                *y = left + right;
-            }
-        });
+        for_elements(device, y.host_mut(), |start, y| add(y, &left[start..], &right[start..]));
         self.push(y, Add(a, b))
     }
 }
