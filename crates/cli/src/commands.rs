@@ -11,8 +11,8 @@ use arable_pipeline::advice::{Advise, with_hint};
 use arable_pipeline::domain::{Config, Domain};
 use arable_pipeline::results::Results;
 use arable_pipeline::run::{Finished, Run, stored_precision};
+use arable_pipeline::{Device, Precision};
 use arable_pipeline::{config, report};
-use arable_tensor::{Device, Precision};
 use fs_err as fs;
 
 use crate::args::{self, Global};
@@ -141,8 +141,8 @@ pub fn report(global: &Global, name: Option<&str>) -> Result<()> {
         let message = format!("find results in {}", folder.display());
         return Err(with_hint(Usage(message), "the run is not finished: `arable resume` continues it"));
     }
-    let results: Results = serde_json::from_slice(&fs::read(&path)?)
-        .with_context(|| format!("read {}", path.display()))?;
+    let results: Results =
+        serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("read {}", path.display()))?;
     let page = folder.join("report.html");
     arable_ledger::write_atomic(&page, report::html(&results).as_bytes())?;
     if global.json {

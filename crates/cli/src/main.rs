@@ -1,5 +1,7 @@
 //! The `arable` binary.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
+
 mod args;
 mod commands;
 mod errors;

@@ -22,7 +22,7 @@ impl Count {
             _ => (compact.as_str(), 1.0),
         };
         let value = number.parse::<f64>().ok()? * unit;
-        (value >= 0.0 && value < 9e15 && value.fract() == 0.0).then_some(Self(value as u64))
+        ((0.0..9e15).contains(&value) && value.fract() == 0.0).then_some(Self(value as u64))
     }
 }
 

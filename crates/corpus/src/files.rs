@@ -3,10 +3,10 @@
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use crate::config::Format;
 use arable_core::{Digest, Digester, Hint};
 use flate2::bufread::MultiGzDecoder;
 use fs_err as fs;
-use crate::config::Format;
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
@@ -146,7 +146,8 @@ pub(crate) fn find_files(path: &str, root: &Path, extensions: &[&'static str]) -
 /// # Errors
 /// When there is no such file or one cannot be read.
 pub fn content_digest(path: &str, root: &Path) -> Result<Digest, FileError> {
-    let mut extensions: Vec<&'static str> = Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect();
+    let mut extensions: Vec<&'static str> =
+        Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect();
     extensions.extend(["conll", "iob", "bio"]);
     let mut digester = Digester::default();
     for file in find_files(path, root, &extensions)? {

@@ -1,5 +1,7 @@
 //! Times a training step on random tokens: `step PRECISION LAYERS HIDDEN HEADS INTERMEDIATE VOCAB TOKENS LENGTH MASK`.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
+
 use arable_core::Seed;
 use arable_model::{Batch, Head, Model, ModelConfig};
 use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Precision, Tape};

@@ -251,15 +251,15 @@ mod tests {
 
     #[test]
     fn sizes_have_the_parameters_they_say() {
-        for (size, low, high) in
-            [(Size::Nano, 0.7e6, 2e6), (Size::Mini, 3.5e6, 4.6e6), (Size::Small, 10e6, 14e6), (Size::Base, 1.1e8, 1.6e8)]
-        {
+        for (size, low, high) in [
+            (Size::Nano, 0.7e6, 2e6),
+            (Size::Mini, 3.5e6, 4.6e6),
+            (Size::Small, 10e6, 14e6),
+            (Size::Base, 1.1e8, 1.6e8),
+        ] {
             let config = ModelConfig { size, ..ModelConfig::default() };
-            let model = crate::Model::new(
-                config.architecture(8192).unwrap(),
-                crate::Head::MaskedLm,
-                arable_core::Seed(1),
-            );
+            let model =
+                crate::Model::new(config.architecture(8192).unwrap(), crate::Head::MaskedLm, arable_core::Seed(1));
             let count = model.parameters().num_elements() as f64;
             assert!((low..high).contains(&count), "{size:?}: {count}");
         }

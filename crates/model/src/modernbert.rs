@@ -172,8 +172,7 @@ impl Model {
         let layers = (0..a.num_hidden_layers).map(|idx| builder.layer(a, idx, &rotary)).collect();
         let final_norm = builder.vector("model.final_norm.weight".into(), hidden, 1.0);
         let out_deviation = deviation / (2.0 * a.num_hidden_layers as f64).sqrt();
-        let head_dense =
-            builder.matrix("head.dense.weight".into(), hidden, head.num_inputs() * hidden, out_deviation);
+        let head_dense = builder.matrix("head.dense.weight".into(), hidden, head.num_inputs() * hidden, out_deviation);
         let head_norm = builder.vector("head.norm.weight".into(), hidden, 1.0);
         let output = match head.num_labels() {
             None => Output::Decoder { bias: builder.vector("decoder.bias".into(), a.vocab_size, 0.0) },

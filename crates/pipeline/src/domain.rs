@@ -165,33 +165,54 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
     rule(some_source, "corpus", "find any `corpus.source`".into(), "add a [[corpus.source]] with `name` and `path`")?;
     let architecture = config.model.architecture(config.tokenizer.vocab_size);
     let architecture = architecture.map_err(|error| written.rule("model", error.to_string(), None))?;
-    for (key, length) in
-        [("pretrain.max_length", config.pretrain.max_length), ("adapt.finetune.max_length", config.adapt.finetune.max_length)]
-    {
+    for (key, length) in [
+        ("pretrain.max_length", config.pretrain.max_length),
+        ("adapt.finetune.max_length", config.adapt.finetune.max_length),
+    ] {
         let most = architecture.max_position_embeddings;
         let message = format!("use `{key}` = {length} with `model.max_position_embeddings` = {most}");
         rule((8..=most).contains(&length), key, message, "a length is at least 8 and at most what the model takes")?;
     }
     let pretrain = &config.pretrain;
-    let batch = format!("fill batches of {} tokens with sequences of {}", pretrain.tokens_per_batch, pretrain.max_length);
+    let batch =
+        format!("fill batches of {} tokens with sequences of {}", pretrain.tokens_per_batch, pretrain.max_length);
     let holds = pretrain.tokens_per_batch >= pretrain.max_length;
     rule(holds, "pretrain.tokens_per_batch", batch, "a batch holds at least one sequence")?;
-    for (key, value) in [("pretrain.held_out_every", pretrain.held_out_every), ("pretrain.checkpoint_every", pretrain.checkpoint_every)] {
+    for (key, value) in
+        [("pretrain.held_out_every", pretrain.held_out_every), ("pretrain.checkpoint_every", pretrain.checkpoint_every)]
+    {
         rule(value > 0, key, format!("use `{key}` = 0"), "count steps from 1")?;
     }
-    rule(pretrain.num_tokens.0 > 0, "pretrain.num_tokens", "train on 0 tokens".into(), "give a budget such as \"50M\"")?;
+    rule(
+        pretrain.num_tokens.0 > 0,
+        "pretrain.num_tokens",
+        "train on 0 tokens".into(),
+        "give a budget such as \"50M\"",
+    )?;
     let rates = config.adapt.learning_rates.iter().chain([&pretrain.learning_rate]);
-    let rates_fit = rates.clone().all(|rate| rate.is_finite() && *rate > 0.0) && !config.adapt.learning_rates.is_empty();
+    let rates_fit =
+        rates.clone().all(|rate| rate.is_finite() && *rate > 0.0) && !config.adapt.learning_rates.is_empty();
     rule(rates_fit, "adapt.learning_rates", "use the learning rates".into(), "a learning rate is above 0")?;
     let budgets = &config.adapt.budgets;
     let rising = !budgets.is_empty() && budgets.windows(2).all(|pair| pair[0] < pair[1]);
     rule(rising, "adapt.budgets", "use `adapt.budgets`".into(), "write budgets in rising order, such as [0.1, 1.0]")?;
-    let counts = config.adapt.num_seeds > 0 && config.adapt.max_dev_examples > 0 && config.adapt.finetune.batch_size > 0;
-    rule(counts, "adapt", "use counts of 0 in `adapt`".into(), "num_seeds, max_dev_examples and batch_size are at least 1")?;
+    let counts =
+        config.adapt.num_seeds > 0 && config.adapt.max_dev_examples > 0 && config.adapt.finetune.batch_size > 0;
+    rule(
+        counts,
+        "adapt",
+        "use counts of 0 in `adapt`".into(),
+        "num_seeds, max_dev_examples and batch_size are at least 1",
+    )?;
     for (name, task) in &config.task {
         let key = format!("task.{name}.markers");
         let message = format!("use markers in the {} task `{name}`", task.kind.name());
-        rule(task.markers.is_empty() || task.kind != TaskKind::Tagging, &key, message, "markers are for classification")?;
+        rule(
+            task.markers.is_empty() || task.kind != TaskKind::Tagging,
+            &key,
+            message,
+            "markers are for classification",
+        )?;
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ pub mod run;
 mod stages;
 pub mod tensorboard;
 
+pub use arable_tensor::{Device, Precision};
+
 /// Whether an error says that the input or the configuration is wrong, rather than the program or the machine.
 pub fn is_input_error(error: &anyhow::Error) -> bool {
     fn is<E: std::error::Error + 'static>(error: &anyhow::Error) -> bool {

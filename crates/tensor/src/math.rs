@@ -27,13 +27,13 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// The error function, absolute error below 2e-7 (the rational approximation of Eigen and XLA).
 #[inline(always)]
 pub(crate) fn erf(x: f32) -> f32 {
-    let x = clamp(x, -3.832_506_8, 3.832_506_8);
+    let x = clamp(x, -3.832_507, 3.832_507);
     let x2 = x * x;
     let mut p = 0.000_229_050_65f32;
     p = p.mul_add(x2, 0.003_408_291);
     p = p.mul_add(x2, 0.050_955_694);
     p = p.mul_add(x2, 0.185_208_32);
-    p = p.mul_add(x2, 1.128_379_1);
+    p = p.mul_add(x2, std::f32::consts::FRAC_2_SQRT_PI);
     let mut q = -1.179_161_4e-7f32;
     q = q.mul_add(x2, 2.354_796_6e-5);
     q = q.mul_add(x2, 1.017_962_5e-3);

@@ -228,4 +228,3 @@ fn predict_batch(model: &Model, device: &Device, batch: &[EncodedExample]) -> Ve
     });
     cut.collect()
 }
-

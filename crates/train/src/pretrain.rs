@@ -64,11 +64,7 @@ impl Default for PretrainConfig {
 impl PretrainConfig {
     /// The optimizer's constants.
     pub fn adamw(&self) -> AdamWConfig {
-        AdamWConfig {
-            weight_decay: self.weight_decay,
-            max_grad_norm: self.max_grad_norm,
-            ..AdamWConfig::default()
-        }
+        AdamWConfig { weight_decay: self.weight_decay, max_grad_norm: self.max_grad_norm, ..AdamWConfig::default() }
     }
 }
 
@@ -176,8 +172,7 @@ pub fn pretrain(
     observer: &mut dyn Observer,
 ) -> Result<bool, TrainError> {
     let order = Some(seed.stream("order"));
-    let mut loader =
-        Loader::new(text.train, config.max_length, config.tokens_per_batch, order, state.progress.cursor)?;
+    let mut loader = Loader::new(text.train, config.max_length, config.tokens_per_batch, order, state.progress.cursor)?;
     let mut gradients = Gradients::zeros(state.model.parameters());
     let mut saved = state.progress.step;
     let mut tell = |event: Event<'_>| observer.observe(&event).map_err(TrainError::Observer);
@@ -251,8 +246,7 @@ pub fn held_out_loss(
     seed: Seed,
     state: &Pretraining,
 ) -> Result<HeldOutReport, TrainError> {
-    let mut loader =
-        Loader::new(text.held_out, config.max_length, config.tokens_per_batch, None, Cursor::default())?;
+    let mut loader = Loader::new(text.held_out, config.max_length, config.tokens_per_batch, None, Cursor::default())?;
     let (mut sum, mut num_right, mut num_masked, mut num_tokens) = (0.0, 0, 0, 0);
     for batch in 0.. {
         let sequences = loader.next_batch()?;

@@ -181,7 +181,8 @@ impl Problem {
             }
             Self::UnknownElement { element, known } => Some(choice_hint(element, known, "one of")),
             Self::Unfit { expected, got } => unquote_hint(expected, got),
-            Self::MissingKey { .. } | Self::Illegal { .. } => None,
+            Self::MissingKey { key } => Some(format!("add a line `{key} = ...`")),
+            Self::Illegal { .. } => Some("`arable config schema` says what each setting may hold".to_owned()),
         }
     }
 }

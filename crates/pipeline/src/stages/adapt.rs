@@ -10,7 +10,8 @@ use anyhow::Result;
 use arable_core::{Digest, Fraction, LabelSet, Seed};
 use arable_corpus::{TaskConfig, TaskKind, subset};
 use arable_eval::{
-    Calibration, Curve, HeadlineMetric, Predictions, Scored, calibrate, convergence, fit_baseline, interval, measure, seed_convergence,
+    Calibration, Curve, HeadlineMetric, Predictions, Scored, calibrate, convergence, fit_baseline, interval, measure,
+    seed_convergence,
 };
 use arable_ledger::Artifact;
 use arable_model::{Architecture, Model};

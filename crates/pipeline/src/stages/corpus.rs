@@ -64,23 +64,31 @@ fn as_task(task: tasks::StoredTask) -> Task {
 
 fn facts(counts: CorpusCounts) -> CorpusFacts {
     CorpusFacts {
-        sources: counts.sources.into_iter().map(|source| SourceFacts {
-            name: source.name,
-            num_documents: source.num_documents,
-            num_words: source.num_words,
-            num_rejected: source.num_rejected,
-            num_kept: source.num_kept,
-        }).collect(),
+        sources: counts
+            .sources
+            .into_iter()
+            .map(|source| SourceFacts {
+                name: source.name,
+                num_documents: source.num_documents,
+                num_words: source.num_words,
+                num_rejected: source.num_rejected,
+                num_kept: source.num_kept,
+            })
+            .collect(),
         num_too_short: counts.num_too_short,
         num_exact_duplicates: counts.num_exact_duplicates,
         num_normalized_duplicates: counts.num_normalized_duplicates,
         num_overlap: counts.num_overlap,
-        overlap: counts.overlap.into_iter().map(|overlap| OverlapFacts {
-            task: overlap.task,
-            num_examples: overlap.num_examples,
-            num_examples_found: overlap.num_examples_found,
-            num_documents_removed: overlap.num_documents_removed,
-        }).collect(),
+        overlap: counts
+            .overlap
+            .into_iter()
+            .map(|overlap| OverlapFacts {
+                task: overlap.task,
+                num_examples: overlap.num_examples,
+                num_examples_found: overlap.num_examples_found,
+                num_documents_removed: overlap.num_documents_removed,
+            })
+            .collect(),
         num_train: counts.num_train,
         num_held_out: counts.num_held_out,
         num_train_words: counts.num_train_words,

@@ -33,7 +33,8 @@ impl EncodedSet {
     pub fn select(&self, idxs: &[usize]) -> Self {
         let (mut pieces, mut owners) = (Vec::new(), Vec::new());
         for (new, &idx) in idxs.iter().enumerate() {
-            let range = self.owners.partition_point(|&owner| owner < idx)..self.owners.partition_point(|&owner| owner <= idx);
+            let range =
+                self.owners.partition_point(|&owner| owner < idx)..self.owners.partition_point(|&owner| owner <= idx);
             owners.extend(range.clone().map(|_| new));
             pieces.extend_from_slice(&self.pieces[range]);
         }

@@ -56,9 +56,9 @@ pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
     let tasks: Option<Vec<Artifact>> = known.into_iter().collect();
     let corpus = tasks.as_ref().map(|tasks| run.is_done("corpus", &config.corpus, &corpus::inputs(run, tasks)?));
     let corpus = corpus.transpose()?.flatten();
-    let vocabulary = corpus.as_ref().map(|corpus| {
-        run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(run, corpus)?)
-    });
+    let vocabulary = corpus
+        .as_ref()
+        .map(|corpus| run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(run, corpus)?));
     let vocabulary = vocabulary.transpose()?.flatten();
     let both = corpus.as_ref().zip(vocabulary.as_ref());
     let shards = both.map(|(corpus, vocabulary)| run.is_done("shards", &(), &[corpus.digest(), vocabulary.digest()]));

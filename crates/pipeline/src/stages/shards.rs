@@ -27,8 +27,10 @@ pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact, vocabulary: &Artifact) -
             fs::create_dir_all(&folder)?;
             pack(&vocabulary, documents.iter().map(|document| document.text.as_str()), &folder).advise()
         };
-        let facts =
-            ShardsFacts { train: part("train", corpus::train(corpus)?)?, held_out: part("held_out", corpus::held_out(corpus)?)? };
+        let facts = ShardsFacts {
+            train: part("train", corpus::train(corpus)?)?,
+            held_out: part("held_out", corpus::held_out(corpus)?)?,
+        };
         write_json(&draft.path().join("facts.json"), &facts)?;
         let text = format!("{:.2} M tokens, {:.2} M held out", millions(&facts.train), millions(&facts.held_out));
         Ok(json!({ "text": text }))

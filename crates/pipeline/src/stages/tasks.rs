@@ -54,7 +54,8 @@ fn one(run: &mut Run<'_>, name: &str, config: &TaskConfig) -> Result<Artifact> {
             let text = format!("{name}: {num_test_in_train} test texts also occur among the training examples");
             run.reporter.notice(&Notice::Warning(text));
         }
-        let text = format!("{name}: {} / {} / {} examples, {} labels", train.len(), dev.len(), test.len(), labels.len());
+        let text =
+            format!("{name}: {} / {} / {} examples, {} labels", train.len(), dev.len(), test.len(), labels.len());
         write_quarantine(&draft.path().join("quarantine.jsonl.zst"), &rejects, &[]).advise()?;
         let task = StoredTask { name, kind, labels, train, dev, test };
         write_json(&draft.path().join("task.json"), &task)?;

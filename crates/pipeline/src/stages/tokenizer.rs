@@ -50,7 +50,8 @@ pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact) -> Result<Artifact> {
             num_train_tokens: 0,
         };
         write_json(&draft.path().join("facts.json"), &facts)?;
-        let general = facts.fertility_general.map_or(String::new(), |value| format!(" ({value:.2} with general words)"));
+        let general =
+            facts.fertility_general.map_or(String::new(), |value| format!(" ({value:.2} with general words)"));
         let text = format!("{} pieces, {:.2} tokens a word{general}", facts.vocab_size, facts.fertility_domain);
         Ok(json!({ "text": text }))
     })

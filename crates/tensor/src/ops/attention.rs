@@ -8,8 +8,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::device::Device;
-use crate::math::{dot, exp, max, sum};
 use crate::kernels::{MatMut, MatRef, product_here};
+use crate::math::{dot, exp, max, sum};
 use crate::ops::Sequences;
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};

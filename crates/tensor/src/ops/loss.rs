@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use crate::device::Device;
-use crate::math::{exp, max, sum};
 use crate::kernels::{Init, MatRef};
+use crate::math::{exp, max, sum};
 use crate::ops::{add_column_sums, add_scaled};
 use crate::parameters::ParameterId;
 use crate::simd::vectorized;
@@ -39,13 +39,7 @@ pub struct VocabularyLoss {
 }
 
 /// Turns logits into `scale * (softmax - one hot)`, row by row; returns the loss and whether the target leads.
-fn softmax_backward(
-    device: &Device,
-    logits: &mut [f32],
-    cols: usize,
-    targets: &[u32],
-    scale: f32,
-) -> Vec<(f32, bool)> {
+fn softmax_backward(device: &Device, logits: &mut [f32], cols: usize, targets: &[u32], scale: f32) -> Vec<(f32, bool)> {
     let mut losses = vec![(0.0, false); targets.len()];
     let rows = logits.par_chunks_mut(cols).zip(targets).zip(&mut losses);
     device.install(|| {
@@ -93,9 +87,11 @@ impl Tape<'_> {
         let x = self.value(logits);
         assert_eq!(x.host().len(), targets.len(), "a target for each logit");
         let scale = 1.0 / targets.len() as f32;
-        let terms = x.host().iter().zip(targets).map(|(&x, &y)| {
-            f64::from(x.max(0.0) - x * y) + f64::from((-x.abs()).exp()).ln_1p()
-        });
+        let terms = x
+            .host()
+            .iter()
+            .zip(targets)
+            .map(|(&x, &y)| f64::from(x.max(0.0) - x * y) + f64::from((-x.abs()).exp()).ln_1p());
         let mean = terms.sum::<f64>() / targets.len() as f64;
         let mut dx = device.copy(x);
         for (dx, target) in dx.host_mut().iter_mut().zip(targets) {

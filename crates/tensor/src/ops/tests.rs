@@ -94,13 +94,7 @@ fn run(case: &Case, inputs: &Inputs, num_threads: usize) -> BTreeMap<String, Vec
     found
 }
 
-fn build(
-    case: &Case,
-    inputs: &Inputs,
-    tape: &mut Tape<'_>,
-    x: Option<Var>,
-    ids: &BTreeMap<&str, ParameterId>,
-) -> Var {
+fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, x: Option<Var>, ids: &BTreeMap<&str, ParameterId>) -> Var {
     let x = x.unwrap_or_else(|| tape.input(tape.device().tensor(1, 1, &[0.0])));
     let ints = |name: &str| integers(inputs, name).into_iter().map(|id| id as u32).collect::<Vec<_>>();
     match case.name.split('/').next().unwrap() {

@@ -46,13 +46,7 @@ pub struct MaskedBatch {
 }
 
 /// Hides tokens of `sequences`; sequence `i` draws from `stream.at(step, i)`.
-pub fn mask(
-    config: &MlmConfig,
-    specials: Specials,
-    sequences: &[Sequence],
-    stream: Stream,
-    step: u64,
-) -> MaskedBatch {
+pub fn mask(config: &MlmConfig, specials: Specials, sequences: &[Sequence], stream: Stream, step: u64) -> MaskedBatch {
     let (mut ids, mut lengths) = (Vec::new(), Vec::new());
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for (i, sequence) in sequences.iter().enumerate() {

@@ -1,0 +1,8 @@
+//! The program as people run it: whole runs on a small domain, kills, and bad input.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what went wrong by failing")]
+
+mod bad_input;
+mod domain;
+mod resume;
+mod runs;

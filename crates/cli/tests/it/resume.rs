@@ -1,0 +1,100 @@
+//! The same weights, whatever interrupts the run and however many threads compute.
+
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::domain::{Domain, artifacts, text};
+
+#[test]
+fn threads_change_no_bit_of_the_weights() {
+    let domain = Domain::new();
+    let digests: Vec<String> = [1, 2, 3, 7]
+        .into_iter()
+        .map(|num_threads| {
+            let out = format!("out-{num_threads}");
+            domain.ok(&["run", "--out", &out, "--threads", &num_threads.to_string()]);
+            domain.weights(&out)
+        })
+        .collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+/// Kills at moments that differ from round to round until the run is through.
+#[test]
+fn kills_change_no_bit_of_the_weights() {
+    let domain = Domain::new();
+    domain.ok(&["run", "--out", "whole"]);
+    let mut num_kills = 0;
+    for round in 0.. {
+        assert!(round < 100, "the run goes on from where it was");
+        let mut command = domain.command(&if round == 0 { vec!["run"] } else { vec!["resume"] });
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        sleep(Duration::from_millis(120 + 37 * (round % 7)));
+        if child.try_wait().unwrap().is_some_and(|status| status.success()) {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        num_kills += 1;
+        if !domain.path("runs/small/run.json").exists() {
+            continue;
+        }
+        if num_kills >= 12 {
+            domain.ok(&["resume"]);
+            break;
+        }
+    }
+    assert!(num_kills > 0, "the run was killed at least once");
+    assert_eq!(domain.weights("runs"), domain.weights("whole"));
+}
+
+/// A truncated checkpoint is named and passed over, and the run still ends with the same bits.
+#[test]
+fn a_truncated_checkpoint_is_passed_over() {
+    let domain = Domain::new();
+    domain.ok(&["run", "--out", "whole"]);
+    let mut child = domain.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoints = loop {
+        sleep(Duration::from_millis(2));
+        assert!(child.try_wait().unwrap().is_none(), "the run is caught before its end");
+        let working = domain.path("runs/artifacts").exists().then(|| artifacts(&domain.path("runs"), "pretrain"));
+        let Some(folder) = working.and_then(|found| found.into_iter().next()) else { continue };
+        let steps = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
+        let mut steps: Vec<_> =
+            steps.map(|entry| entry.path()).filter(|path| path.join("manifest.json").exists()).collect();
+        steps.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"));
+        if steps.len() >= 2 {
+            steps.sort();
+            break steps;
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let folder = checkpoints[0].parent().unwrap();
+    let mut steps: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    steps.retain(|path| path.join("manifest.json").exists() && !path.is_symlink());
+    steps.sort();
+    let newest = steps.last().unwrap().join("model.safetensors");
+    let bytes = std::fs::read(&newest).unwrap();
+    std::fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+    let output = domain.arable(&["resume"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("passed over a broken checkpoint"), "{}", text(&output));
+    assert_eq!(domain.weights("runs"), domain.weights("whole"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_at_a_checkpoint_with_exit_code_4() {
+    let domain = Domain::new();
+    let args = ["run", "--set", "pretrain.num_tokens=3000000"];
+    let child = domain.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    sleep(Duration::from_millis(1500));
+    let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    assert!(text(&output).contains("arable resume"), "{}", text(&output));
+    assert!(domain.ok(&["runs"]).contains("cancelled"));
+}
