@@ -417,10 +417,12 @@ pub(super) fn median_convergence(results: &Results) -> Option<(f64, usize)> {
     (!ratios.is_empty()).then(|| (median(ratios.clone()), ratios.len()))
 }
 
-/// How a convergence ratio reads: `4.2× fewer`, `1.1× more`.
+/// How a convergence ratio reads: `4.2× fewer`, `1.1× more`; 0 stands for a score that was never reached.
 pub(super) fn pace(ratio: f64) -> String {
     if ratio >= 1.0 {
         format!("{} fewer", format::factor(ratio))
+    } else if ratio <= 0.0 {
+        "never reached".to_owned()
     } else {
         format!("{} more", format::factor(1.0 / ratio))
     }
