@@ -20,15 +20,19 @@ fn threads_change_no_bit_of_the_weights() {
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
 
+/// Long enough to be caught in the middle.
+const LONG: [&str; 2] = ["--set", "pretrain.num_tokens=60000"];
+
 /// Kills at moments that differ from round to round until the run is through.
 #[test]
 fn kills_change_no_bit_of_the_weights() {
     let domain = Domain::new();
-    domain.ok(&["run", "--out", "whole"]);
+    domain.ok(&[&["run", "--out", "whole"][..], &LONG].concat());
     let mut num_kills = 0;
     for round in 0.. {
         assert!(round < 100, "the run goes on from where it was");
-        let mut command = domain.command(&if round == 0 { vec!["run"] } else { vec!["resume"] });
+        let started = domain.path("runs/small/run.json").exists();
+        let mut command = domain.command(&if started { vec!["resume"] } else { [&["run"][..], &LONG].concat() });
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         sleep(Duration::from_millis(120 + 37 * (round % 7)));
         if child.try_wait().unwrap().is_some_and(|status| status.success()) {
@@ -37,9 +41,6 @@ fn kills_change_no_bit_of_the_weights() {
         child.kill().unwrap();
         child.wait().unwrap();
         num_kills += 1;
-        if !domain.path("runs/small/run.json").exists() {
-            continue;
-        }
         if num_kills >= 12 {
             domain.ok(&["resume"]);
             break;
@@ -53,8 +54,9 @@ fn kills_change_no_bit_of_the_weights() {
 #[test]
 fn a_truncated_checkpoint_is_passed_over() {
     let domain = Domain::new();
-    domain.ok(&["run", "--out", "whole"]);
-    let mut child = domain.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    domain.ok(&[&["run", "--out", "whole"][..], &LONG].concat());
+    let mut child =
+        domain.command(&[&["run"][..], &LONG].concat()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let checkpoints = loop {
         sleep(Duration::from_millis(2));
         assert!(child.try_wait().unwrap().is_none(), "the run is caught before its end");
