@@ -111,7 +111,7 @@ pub struct Architecture {
 
 /// A shape that cannot be built.
 #[derive(Debug, thiserror::Error)]
-#[error("divide hidden_size {hidden_size} into {num_attention_heads} heads of even width")]
+#[error("divide `hidden_size` = {hidden_size} into `num_attention_heads` = {num_attention_heads} parts of even width")]
 pub struct ShapeError {
     hidden_size: usize,
     num_attention_heads: usize,

@@ -164,7 +164,8 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
     let some_source = !config.corpus.source.is_empty();
     rule(some_source, "corpus", "find any `corpus.source`".into(), "add a [[corpus.source]] with `name` and `path`")?;
     let architecture = config.model.architecture(config.tokenizer.vocab_size);
-    let architecture = architecture.map_err(|error| written.rule("model", error.to_string(), None))?;
+    let architecture =
+        architecture.map_err(|error| written.rule("model", error.to_string(), Some("64 is a good width of a head")))?;
     for (key, length) in [
         ("pretrain.max_length", config.pretrain.max_length),
         ("adapt.finetune.max_length", config.adapt.finetune.max_length),
