@@ -1,5 +1,6 @@
 //! The same weights, whatever interrupts the run and however many threads compute.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
@@ -50,6 +51,18 @@ fn kills_change_no_bit_of_the_weights() {
     assert_eq!(domain.weights("runs"), domain.weights("whole"));
 }
 
+/// The whole checkpoints of a working folder, oldest first.
+fn checkpoints(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
+    let is_step = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.strip_prefix("step-").is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let mut steps: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_step).collect();
+    steps.sort();
+    steps
+}
+
 /// A truncated checkpoint is named and passed over, and the run still ends with the same bits.
 #[test]
 fn a_truncated_checkpoint_is_passed_over() {
@@ -57,26 +70,17 @@ fn a_truncated_checkpoint_is_passed_over() {
     domain.ok(&[&["run", "--out", "whole"][..], &LONG].concat());
     let mut child =
         domain.command(&[&["run"][..], &LONG].concat()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let checkpoints = loop {
+    let steps = loop {
         sleep(Duration::from_millis(2));
         assert!(child.try_wait().unwrap().is_none(), "the run is caught before its end");
         let working = domain.path("runs/artifacts").exists().then(|| artifacts(&domain.path("runs"), "pretrain"));
         let Some(folder) = working.and_then(|found| found.into_iter().next()) else { continue };
-        let steps = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
-        let mut steps: Vec<_> =
-            steps.map(|entry| entry.path()).filter(|path| path.join("manifest.json").exists()).collect();
-        steps.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"));
-        if steps.len() >= 2 {
-            steps.sort();
-            break steps;
+        if checkpoints(&folder).len() >= 2 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break checkpoints(&folder);
         }
     };
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let folder = checkpoints[0].parent().unwrap();
-    let mut steps: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    steps.retain(|path| path.join("manifest.json").exists() && !path.is_symlink());
-    steps.sort();
     let newest = steps.last().unwrap().join("model.safetensors");
     let bytes = std::fs::read(&newest).unwrap();
     std::fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
