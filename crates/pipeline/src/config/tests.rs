@@ -163,11 +163,13 @@ fn values_that_do_not_fit_are_named_with_their_path() {
     check("corpus.source = { name = \"a\" }", "read arable.toml:1:17: `corpus.source` takes an array, not a table");
     check(
         "pretrain.objective = { mlm = { mask_prob = 1.5 } }",
-        "read arable.toml:1:44: `pretrain.objective.mlm.mask_prob`: 1.5 is outside [0, 1]",
+        "read arable.toml:1:44: `pretrain.objective.mlm.mask_prob`: 1.5 is outside [0, 1]\n\
+         `arable config schema` says what each setting may hold",
     );
     check(
         "\n[[corpus.source]]\nname = \"logs\"",
-        "read arable.toml:2:1: the key `path` of `corpus.source.logs` is missing",
+        "read arable.toml:2:1: the key `path` of `corpus.source.logs` is missing\n\
+         add a line `path = ...`",
     );
 }
 
@@ -188,7 +190,7 @@ fn choices_are_answered_with_the_nearest() {
     );
     check(
         "pretrain.objective = \"clm\"",
-        "read arable.toml:1:22: the key `window` of `pretrain.objective.clm` is missing",
+        "read arable.toml:1:22: the key `window` of `pretrain.objective.clm` is missing\nadd a line `window = ...`",
     );
     check("model.size = { mini = 3 }", "read arable.toml:1:23: `model.size.mini` takes no settings, not 3");
 }
