@@ -149,3 +149,16 @@ fn damage_is_named() {
     std::fs::write(&config, text.replace("\"modernbert\"", "\"bert\"")).unwrap();
     assert!(load(dir.path()).is_err(), "another architecture");
 }
+
+#[test]
+fn a_prior_is_what_an_untrained_model_predicts_on_average() {
+    let mut model = load(&fixture("modernbert-mlm")).unwrap();
+    let counts: Vec<u64> = (0..model.architecture().vocab_size as u64).map(|id| id * id).collect();
+    model.set_prior(&counts);
+    let bias = model.parameters().find("decoder.bias").unwrap();
+    let bias = model.parameters().value(bias);
+    let sum: f64 = bias.iter().map(|&bias| f64::from(bias).exp()).sum();
+    assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+    let odds = f64::from(bias[3] - bias[1]).exp();
+    assert!((odds - 10.0 / 2.0).abs() < 1e-4, "{odds}");
+}

@@ -227,6 +227,22 @@ impl Shards {
         buffer.iter_mut().for_each(|word| *word = u32::from_le(*word));
         Ok(())
     }
+
+    /// How often each of `vocab_size` tokens occurs.
+    ///
+    /// # Errors
+    /// When reading fails.
+    ///
+    /// # Panics
+    /// When a token is not among them.
+    pub fn counts(&self, vocab_size: usize) -> Result<Vec<u64>, ShardError> {
+        let (mut counts, mut buffer) = (vec![0; vocab_size], Vec::new());
+        for document_idx in 0..self.num_documents() {
+            self.read(document_idx, 0..self.document_len(document_idx), &mut buffer)?;
+            buffer.iter().for_each(|&stored| counts[token_id(stored) as usize] += 1);
+        }
+        Ok(counts)
+    }
 }
 
 fn first_disorder(offsets: &[u64]) -> Option<usize> {
@@ -283,6 +299,11 @@ mod tests {
             assert_eq!(got.iter().copied().map(starts_word).collect::<Vec<_>>(), expected.word_starts);
             assert_eq!(read(&shards, document_idx, len / 3..len / 2), got[len / 3..len / 2]);
         }
+        let counts = shards.counts(vocabulary.size()).unwrap();
+        assert_eq!(counts.iter().sum::<u64>(), facts.num_tokens);
+        let of_last = read(&shards, documents.len() - 1, 0..1)[0];
+        let encoded = documents.iter().flat_map(|text| vocabulary.encode(text).ids);
+        assert_eq!(counts[token_id(of_last) as usize], encoded.filter(|&id| id == token_id(of_last)).count() as u64);
         assert_eq!(facts.num_words, documents.iter().map(|text| text.split_whitespace().count() as u64).sum::<u64>());
         assert_eq!(facts.num_bytes, documents.iter().map(|text| text.len() as u64).sum::<u64>());
     }

@@ -68,7 +68,9 @@ pub(crate) fn run(run: &mut Run<'_>, vocabulary: &Artifact, tokens: &Artifact) -
             Some(state) => state,
             None => {
                 let architecture = model_config.architecture(words.size())?;
-                Pretraining::new(pretrain_config, Model::new(architecture, Head::MaskedLm, run.domain.config().seed))
+                let mut model = Model::new(architecture, Head::MaskedLm, run.domain.config().seed);
+                model.set_prior(&train.counts(words.size())?);
+                Pretraining::new(pretrain_config, model)
             }
         };
         let (seed, device) = (run.domain.config().seed, run.device);
