@@ -21,7 +21,7 @@ fn main() {
     let architecture = config.architecture(n[4]).unwrap();
     let flops = architecture.flops_per_token(mask as f64 / 100.0, n[6]) * n[5] as f64;
     let mut model = Model::new(architecture, Head::MaskedLm, Seed(1));
-    let device = Device::cpu(2, precision).unwrap();
+    let device = Device::cpu(args.get(9).map_or(2, |n| n.parse().unwrap()), precision).unwrap();
     let mut draws = Seed(1).stream("ids").at(0, 0);
     let ids: Vec<u32> = (0..n[5]).map(|_| draws.below(n[4]) as u32).collect();
     let batch = Batch::pack(ids.chunks(n[6]));

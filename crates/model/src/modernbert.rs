@@ -144,6 +144,9 @@ impl Builder {
     }
 }
 
+/// The log probability of a token that never occurs.
+const NEVER: f32 = -40.0;
+
 impl Head {
     pub(crate) fn num_labels(self) -> Option<usize> {
         match self {
@@ -211,19 +214,21 @@ impl Model {
         model
     }
 
-    /// Begins the masked head at the frequencies of the tokens: `counts`, `[vocab_size]`, with one more for each.
+    /// Begins the masked head at the frequencies of the tokens: `counts`, `[vocab_size]`.
     ///
     /// Without it the encoder learns them first, as one large vector common to all tokens, which later drowns what
-    /// sets tokens apart (Meister et al. 2023, "A natural bias for language generation models").
+    /// sets tokens apart (Meister et al. 2023, "A natural bias for language generation models"). Tokens that never
+    /// occur, such as a task's markers, are out of the question from the start: they would all be pushed the same way,
+    /// until nothing sets them apart.
     ///
     /// # Panics
     /// When the model's head is not [`Head::MaskedLm`] or there is not one count for each token.
     pub fn set_prior(&mut self, counts: &[u64]) {
         let Output::Decoder { bias } = self.output else { panic!("a prior of tokens needs the masked head") };
         assert_eq!(counts.len(), self.architecture.vocab_size, "one count for each token");
-        let total: u64 = counts.iter().map(|count| count + 1).sum();
+        let total = counts.iter().sum::<u64>() as f64;
         for (bias, &count) in self.parameters.value_mut(bias).iter_mut().zip(counts) {
-            *bias = ((count + 1) as f64 / total as f64).ln() as f32;
+            *bias = if count == 0 { NEVER } else { (count as f64 / total).ln() as f32 };
         }
     }
 

@@ -160,5 +160,5 @@ fn a_prior_is_what_an_untrained_model_predicts_on_average() {
     let sum: f64 = bias.iter().map(|&bias| f64::from(bias).exp()).sum();
     assert!((sum - 1.0).abs() < 1e-5, "{sum}");
     let odds = f64::from(bias[3] - bias[1]).exp();
-    assert!((odds - 10.0 / 2.0).abs() < 1e-4, "{odds}");
+    assert!((odds - 9.0).abs() < 1e-4 && bias[0] == -40.0, "{odds}");
 }
