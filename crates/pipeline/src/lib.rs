@@ -4,6 +4,7 @@ pub mod advice;
 pub mod config;
 pub mod domain;
 pub mod notice;
+mod parallel;
 pub mod report;
 pub mod results;
 pub mod run;

@@ -15,6 +15,7 @@ use arable_eval::{
 };
 use arable_ledger::Artifact;
 use arable_model::{Architecture, Model};
+use arable_tensor::Device;
 use arable_train::adapt::{FinetuneConfig, Finetuned, finetune};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ use serde_json::json;
 use crate::advice::Advise;
 use crate::domain::AdaptConfig;
 use crate::notice::Notice;
+use crate::parallel;
 use crate::results::{Arm, Cell, Convergence, ReliabilityBin, Summary, TaskResults};
 use crate::run::Run;
 use crate::stages::encode::{EncodedSet, Encoder};
@@ -109,13 +111,8 @@ struct StoredCell {
     scored: Scored,
 }
 
-/// What was chosen on the development set.
-#[derive(Serialize, Deserialize)]
-struct Tuned {
-    /// Development score by learning rate (or inverse regularisation strength).
-    scores: Vec<(f64, f64)>,
-    best: f64,
-}
+/// Which measurement: what is trained, on which part of the labels, which repetition.
+type Place = (Arm, Fraction, u64);
 
 /// Everything that the measurements of one task share.
 struct Bench<'a> {
@@ -160,31 +157,27 @@ impl<'a> Bench<'a> {
 
     fn measure_all(&self, run: &mut Run<'_>, folder: &Path) -> Result<TaskResults> {
         fs::create_dir_all(folder.join("cells"))?;
-        let plan: Vec<(Arm, Fraction, u64)> = self.plan();
-        let mut stored = Vec::with_capacity(plan.len());
-        for (idx, &(arm, budget, seed)) in plan.iter().enumerate() {
-            let tuned = self.tuned(run, folder, arm)?;
-            let path = folder.join(format!("cells/{}-{}-{seed}.json", name_of(arm), budget.get()));
-            if !path.exists() {
-                run.check_cancelled()?;
-                write_json(&path, &self.cell(run, folder, (arm, budget, seed), tuned.best)?)?;
-            }
-            let cell: StoredCell = read_json(&path)?;
-            let what = format!(
-                "{} at {:.0} %: {:.1}",
-                arm.label(),
-                100.0 * budget.get(),
-                100.0 * cell.cell.metrics[self.metric.key()]
-            );
-            let (num_done, num_total) = (idx + 1, plan.len());
+        let rates = self.tune(run, folder)?;
+        let plan = self.plan();
+        let path =
+            |&(arm, budget, seed): &Place| folder.join(format!("cells/{}-{}-{seed}.json", name_of(arm), budget.get()));
+        let todo: Vec<Place> = plan.iter().filter(|place| !path(place).exists()).copied().collect();
+        let num_before = plan.len() - todo.len();
+        let job = |device: &Device, place: &Place| {
+            let cell = self.cell(device, folder, *place, rates[&place.0])?;
+            write_json(&path(place), &cell)?;
+            let score = 100.0 * cell.cell.metrics[self.metric.key()];
+            Ok(format!("{} at {:.0} %: {score:.1}", place.0.label(), 100.0 * place.1.get()))
+        };
+        parallel::each(run, &todo, job, |run, num_done, what| {
+            let (num_done, num_total) = (num_before + num_done, plan.len());
             run.reporter.notice(&Notice::Cell { task: &self.task.name, what, num_done, num_total });
-            stored.push(cell);
-        }
-        self.results(stored)
+        })?;
+        self.results(plan.iter().map(|place| read_json(&path(place))).collect::<Result<_>>()?)
     }
 
     /// Budgets from small to large; the linear arm has nothing random but the choice of labels.
-    fn plan(&self) -> Vec<(Arm, Fraction, u64)> {
+    fn plan(&self) -> Vec<Place> {
         let mut plan = Vec::new();
         for &budget in &self.config.budgets {
             for arm in Arm::ALL {
@@ -201,41 +194,51 @@ impl<'a> Bench<'a> {
         idxs
     }
 
-    /// The learning rate of an arm, chosen once at one budget.
-    fn tuned(&self, run: &mut Run<'_>, folder: &Path, arm: Arm) -> Result<Tuned> {
-        let path = folder.join(format!("tuned-{}.json", name_of(arm)));
-        if path.exists() {
-            return read_json(&path);
-        }
-        let idxs = self.subset(self.config.tune_budget, 0);
-        let mut scores = Vec::new();
-        if arm == Arm::Tfidf {
-            let grid = &self.config.baseline.c_grid;
-            scores.push((self.baseline(&idxs, grid)?.c, f64::NAN));
-        } else {
-            for &rate in &self.config.learning_rates {
-                run.check_cancelled()?;
-                let score = match self.finetuned(run, arm, &idxs, 0, rate) {
-                    Ok(tuned) => tuned.curve.iter().map(|point| point.1).fold(0.0, f64::max),
-                    // A rate at which training diverges is not chosen.
-                    Err(error) if is_divergence(&error) => 0.0,
-                    Err(error) => return Err(error),
-                };
-                let what = format!("{} with learning rate {rate:.0e}: {:.1} on dev", arm.label(), 100.0 * score);
-                run.reporter.notice(&Notice::Cell { task: &self.task.name, what, num_done: 0, num_total: 0 });
-                scores.push((rate, score));
+    /// The learning rate of each arm (of the linear one, the inverse regularisation strength), chosen at one budget.
+    fn tune(&self, run: &mut Run<'_>, folder: &Path) -> Result<BTreeMap<Arm, f64>> {
+        let path = |&(arm, rate): &(Arm, f64)| folder.join(format!("cells/tune-{}-{rate:e}.json", name_of(arm)));
+        let trials: Vec<(Arm, f64)> = Arm::ALL.into_iter().flat_map(|arm| self.grid(arm)).collect();
+        let todo: Vec<(Arm, f64)> = trials.iter().filter(|trial| !path(trial).exists()).copied().collect();
+        let job = |device: &Device, trial: &(Arm, f64)| {
+            let score = self.trial(device, *trial)?;
+            write_json(&path(trial), &score)?;
+            Ok(format!("{} with {:.0e}: {:.1} on dev", trial.0.label(), trial.1, 100.0 * score))
+        };
+        parallel::each(run, &todo, job, |run, num_done, what| {
+            let num_total = todo.len();
+            run.reporter.notice(&Notice::Cell { task: &self.task.name, what, num_done, num_total });
+        })?;
+        let mut best: BTreeMap<Arm, (f64, f64)> = BTreeMap::new();
+        for trial in &trials {
+            let score: f64 = read_json(&path(trial))?;
+            // The first of equals.
+            if best.get(&trial.0).is_none_or(|&(top, _)| score > top) {
+                best.insert(trial.0, (score, trial.1));
             }
         }
-        // The first of equals: the smaller rate.
-        let best = scores.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best });
-        let best = best.map_or(0.0, |best| best.0);
-        scores.iter_mut().for_each(|score| score.1 = if score.1.is_nan() { 0.0 } else { score.1 });
-        let tuned = Tuned { scores, best };
-        write_json(&path, &tuned)?;
-        Ok(tuned)
+        Ok(best.into_iter().map(|(arm, (_, rate))| (arm, rate)).collect())
     }
 
-    fn finetuned(&self, run: &Run<'_>, arm: Arm, idxs: &[usize], seed: u64, rate: f64) -> Result<Finetuned> {
+    fn grid(&self, arm: Arm) -> Vec<(Arm, f64)> {
+        let values = if arm == Arm::Tfidf { &self.config.baseline.c_grid } else { &self.config.learning_rates };
+        values.iter().map(|&value| (arm, value)).collect()
+    }
+
+    /// The development score of an arm with one setting.
+    fn trial(&self, device: &Device, (arm, value): (Arm, f64)) -> Result<f64> {
+        let idxs = self.subset(self.config.tune_budget, 0);
+        if arm == Arm::Tfidf {
+            return Ok(self.scored(&self.baseline(&idxs, &[value])?.dev)?.value());
+        }
+        match self.finetuned(device, arm, &idxs, 0, value) {
+            Ok(tuned) => Ok(tuned.curve.iter().map(|point| point.1).fold(0.0, f64::max)),
+            // A rate at which training diverges is not chosen.
+            Err(error) if is_divergence(&error) => Ok(0.0),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn finetuned(&self, device: &Device, arm: Arm, idxs: &[usize], seed: u64, rate: f64) -> Result<Finetuned> {
         let child = self.seed.child(&format!("{} {seed}", name_of(arm)));
         let model = match arm {
             Arm::Pretrained => self.base.with_head(self.encoder.head(), child),
@@ -243,11 +246,11 @@ impl<'a> Bench<'a> {
         };
         let examples = self.train.select(idxs).pieces;
         let mut score = |model: &Model| {
-            let predictions = self.encoder.predict(model, run.device, &self.dev);
+            let predictions = self.encoder.predict(model, device, &self.dev);
             predictions.ok().and_then(|found| self.scored(&found).ok()).map_or(0.0, |scored| scored.value())
         };
         let config: &FinetuneConfig = &self.config.finetune;
-        finetune(config, rate, model, &examples, run.device, child, &mut score).advise()
+        finetune(config, rate, model, &examples, device, child, &mut score).advise()
     }
 
     fn scored(&self, predictions: &Predictions) -> Result<Scored> {
@@ -257,22 +260,16 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn cell(
-        &self,
-        run: &Run<'_>,
-        folder: &Path,
-        (arm, budget, seed): (Arm, Fraction, u64),
-        rate: f64,
-    ) -> Result<StoredCell> {
+    fn cell(&self, device: &Device, folder: &Path, (arm, budget, seed): Place, rate: f64) -> Result<StoredCell> {
         let start = Instant::now();
         let idxs = self.subset(budget, seed);
         let (dev, test, curve, num_steps) = if arm == Arm::Tfidf {
             let found = self.baseline(&idxs, &[rate])?;
             (found.dev, found.test, Vec::new(), found.num_steps)
         } else {
-            let tuned = self.finetuned(run, arm, &idxs, seed, rate)?;
-            let dev = self.encoder.predict(&tuned.model, run.device, &self.dev)?;
-            let test = self.encoder.predict(&tuned.model, run.device, &self.test)?;
+            let tuned = self.finetuned(device, arm, &idxs, seed, rate)?;
+            let dev = self.encoder.predict(&tuned.model, device, &self.dev)?;
+            let test = self.encoder.predict(&tuned.model, device, &self.test)?;
             if (arm, seed) == (Arm::Pretrained, 0) && self.config.budgets.last() == Some(&budget) {
                 self.export(folder, &tuned.model, &calibrate(&dev))?;
             }
