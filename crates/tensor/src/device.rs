@@ -129,6 +129,12 @@ impl Device {
         kernels::matmul(cpu.isa, MatMut::new(c, a.rows(), b.cols()), init, a, b, &cpu.threads);
     }
 
+    /// As [`Self::matmul`] into any rows of memory, on the calling thread.
+    pub(crate) fn matmul_here(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: MatRef<'_>) {
+        let Self::Cpu(cpu) = self;
+        kernels::matmul_here(cpu.isa, c, init, a, b);
+    }
+
     pub(crate) fn threads(&self) -> &ThreadPool {
         let Self::Cpu(cpu) = self;
         &cpu.threads

@@ -5,20 +5,31 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::domain::{Domain, artifacts, text};
 
 #[test]
-fn threads_change_no_bit_of_the_weights() {
+fn threads_change_no_bit_of_weights_and_scores() {
     let domain = Domain::new();
-    let digests: Vec<String> = [1, 2, 3, 7]
+    let found: Vec<(String, Vec<Value>)> = [1, 2, 3, 7]
         .into_iter()
         .map(|num_threads| {
             let out = format!("out-{num_threads}");
             domain.ok(&["run", "--out", &out, "--threads", &num_threads.to_string()]);
-            domain.weights(&out)
+            (domain.weights(&out), scores(&domain.path(&out)))
         })
         .collect();
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    assert!(found.iter().all(|each| *each == found[0]), "{found:?}");
+}
+
+/// What was measured of every cell, less the clock.
+fn scores(out: &Path) -> Vec<Value> {
+    let results: Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("small/results.json")).unwrap()).unwrap();
+    let cells = results["tasks"][0]["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 6);
+    cells.iter().map(|cell| serde_json::json!([cell["arm"], cell["metrics"], cell["curve"]])).collect()
 }
 
 /// Long enough to be caught in the middle.

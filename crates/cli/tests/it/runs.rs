@@ -12,6 +12,10 @@ fn a_run_ends_in_a_report_and_a_second_one_has_nothing_to_do() {
     for name in ["arable.toml", "resolved.toml", "environment.json", "run.json", "results.json", "report.html"] {
         assert!(domain.path("runs/small").join(name).exists(), "{name}");
     }
+    let export = domain.path("runs/small/adapt-kind/export");
+    let card = std::fs::read_to_string(export.join("README.md")).unwrap();
+    assert!(card.starts_with("---\nlibrary_name: transformers") && card.contains("| 100 % |"), "{card}");
+    assert!(std::fs::read_to_string(export.join("eval_results.yaml")).unwrap().contains("    ece: "));
     let start = Instant::now();
     let said = domain.ok(&["run"]);
     assert!(said.contains("nothing to do"), "{said}");

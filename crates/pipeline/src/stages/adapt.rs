@@ -29,7 +29,7 @@ use crate::results::{Arm, Cell, Convergence, ReliabilityBin, Summary, TaskResult
 use crate::run::Run;
 use crate::stages::encode::{EncodedSet, Encoder};
 use crate::stages::tasks::{self, StoredTask};
-use crate::stages::{pretrain, read_json, tokenizer, write_json};
+use crate::stages::{card, pretrain, read_json, tokenizer, write_json};
 
 pub(crate) fn kind(name: &str) -> String {
     tasks::kind(name).replacen("task-", "adapt-", 1)
@@ -80,6 +80,7 @@ fn one(
         let bench = Bench::new(run, &config.0, &task, &encoder, &base)?;
         let results = bench.measure_all(run, draft.path())?;
         write_json(&draft.path().join("results.json"), &results)?;
+        card::write(run, &results, !task_config.markers.is_empty(), &draft.path().join("export"))?;
         Ok(json!({ "text": summary_line(&results) }))
     })
 }

@@ -1,6 +1,7 @@
 //! The stages of a run: each a function from configuration and artifacts to an artifact.
 
 pub mod adapt;
+mod card;
 pub mod corpus;
 pub mod encode;
 pub mod pretrain;

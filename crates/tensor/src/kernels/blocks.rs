@@ -38,13 +38,13 @@ impl Target {
 }
 
 /// Packs the whole of `b` (`k x n`).
-pub(super) fn pack_right(b: MatRef, out: &mut [Line], pool: &ThreadPool) {
+pub(super) fn pack_right(b: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
     pack_all(Side::Right, b.t(), out, pool);
 }
 
 /// Packs the whole of `source` (rows by steps of `k`), one job for some panels or, where rows are adjacent in memory,
 /// for some blocks of steps, so that every job reads memory in order.
-fn pack_all(side: Side, source: MatRef, out: &mut [Line], pool: &ThreadPool) {
+fn pack_all(side: Side, source: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
     let (rows, steps) = (source.rows, source.cols);
     assert!(out.len() >= packed_lines(rows, steps));
     let out = Target(out.as_mut_ptr());
@@ -95,7 +95,7 @@ struct Product<'a> {
 }
 
 /// `C = A B` with what `init` says added. Slices add up in order, so that their size does not change a bit.
-pub(super) fn product(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
+pub(super) fn product(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
     let k = a.cols;
     let slice = if a.layout == Layout::Transposed { SLICE } else { k };
     for step in (0..k).step_by(slice) {
@@ -110,7 +110,14 @@ pub(super) fn product(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef,
 }
 
 /// `C = A B` with what `init` says added, for a packed B.
-pub(super) fn product_packed(isa: Isa, mut c: MatMut, init: Init, a: MatRef, right: &[Line], pool: &ThreadPool) {
+pub(super) fn product_packed(
+    isa: Isa,
+    mut c: MatMut,
+    init: Init,
+    a: MatRef,
+    right: &[Line],
+    pool: Option<&ThreadPool>,
+) {
     assert!(right.len() >= packed_lines(c.cols, a.cols));
     let grid = Grid::of(c.rows, c.cols, 128, 1024);
     let (c, right) = (Output::new(&mut c), Panels::whole(right, a.cols));

@@ -13,14 +13,21 @@ pub(super) fn packed_lines(_rows: usize, _k: usize) -> usize {
     unreachable!("{NEVER}")
 }
 
-pub(super) fn pack_right(_b: MatRef, _out: &mut [Line], _pool: &ThreadPool) {
+pub(super) fn pack_right(_b: MatRef, _out: &mut [Line], _pool: Option<&ThreadPool>) {
     unreachable!("{NEVER}")
 }
 
-pub(super) fn product(_isa: Isa, _c: MatMut, _init: Init, _a: MatRef, _b: MatRef, _pool: &ThreadPool) {
+pub(super) fn product(_isa: Isa, _c: MatMut, _init: Init, _a: MatRef, _b: MatRef, _pool: Option<&ThreadPool>) {
     unreachable!("{NEVER}")
 }
 
-pub(super) fn product_packed(_isa: Isa, _c: MatMut, _init: Init, _a: MatRef, _right: &[Line], _pool: &ThreadPool) {
+pub(super) fn product_packed(
+    _isa: Isa,
+    _c: MatMut,
+    _init: Init,
+    _a: MatRef,
+    _right: &[Line],
+    _pool: Option<&ThreadPool>,
+) {
     unreachable!("{NEVER}")
 }

@@ -57,7 +57,7 @@ pub fn pack_b_into(packed: &mut PackedB, isa: Isa, b: MatRef, pool: &ThreadPool)
         return copy_dense(&mut packed.lines, b);
     }
     scratch::grow(&mut packed.lines, blocks::packed_lines(b.cols, b.rows));
-    blocks::pack_right(b, &mut packed.lines, pool);
+    blocks::pack_right(b, &mut packed.lines, Some(pool));
 }
 
 fn copy_dense(lines: &mut Vec<Line>, b: MatRef) {
@@ -93,8 +93,8 @@ pub fn matmul(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &Thre
     }
     let num_products = a.rows * a.cols * b.cols;
     inside(pool, num_products, || match isa {
-        Isa::F32 => dense_product(c, init, a, b, pool),
-        _ => blocks::product(isa, c, init, a, b, pool),
+        Isa::F32 => dense_product(c, init, a, b, Some(pool)),
+        _ => blocks::product(isa, c, init, a, b, Some(pool)),
     });
 }
 
@@ -109,9 +109,25 @@ pub fn matmul_packed(c: MatMut, init: Init, a: MatRef, b: &PackedB, pool: &Threa
     }
     let num_products = a.rows * a.cols * b.n;
     inside(pool, num_products, || match b.isa {
-        Isa::F32 => dense_product(c, init, a, b.dense(), pool),
-        isa => blocks::product_packed(isa, c, init, a, &b.lines, pool),
+        Isa::F32 => dense_product(c, init, a, b.dense(), Some(pool)),
+        isa => blocks::product_packed(isa, c, init, a, &b.lines, Some(pool)),
     });
+}
+
+/// As [`matmul`], on the calling thread: for products too small to share, inside jobs that already run side by side.
+///
+/// # Panics
+/// When the shapes do not fit or the machine lacks `isa`.
+pub fn matmul_here(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef) {
+    assert!(isa.is_available(), "{isa:?} on a machine without it");
+    check_shapes(&c, init, a, (b.rows, b.cols));
+    if is_trivial(&c, a.cols) {
+        return start_only(c, init);
+    }
+    match isa {
+        Isa::F32 => dense_product(c, init, a, b, None),
+        _ => blocks::product(isa, c, init, a, b, None),
+    }
 }
 
 /// Enters the pool once for all phases of a product, unless the product is shorter than the way there.
@@ -212,16 +228,16 @@ impl Grid {
     }
 }
 
-/// Runs jobs `0..num_jobs` on the pool; a single job on the calling thread.
-pub(super) fn each_job(pool: &ThreadPool, num_jobs: usize, job: impl Fn(usize) + Send + Sync) {
-    match num_jobs {
-        1 => job(0),
-        _ => pool.install(|| (0..num_jobs).into_par_iter().with_max_len(1).for_each(job)),
+/// Runs jobs `0..num_jobs` on the pool; without one, and if there is but one job, on the calling thread.
+pub(super) fn each_job(pool: Option<&ThreadPool>, num_jobs: usize, job: impl Fn(usize) + Send + Sync) {
+    match pool {
+        Some(pool) if num_jobs > 1 => pool.install(|| (0..num_jobs).into_par_iter().with_max_len(1).for_each(job)),
+        _ => (0..num_jobs).for_each(job),
     }
 }
 
 /// The product in f32, a fixed grid of tiles.
-fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadPool) {
+fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
     let output = Output::new(&mut c);
     let grid = Grid::of(a.rows, b.cols, 512, 1024);
     each_job(pool, grid.len(), |idx| {
@@ -232,7 +248,7 @@ fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: &ThreadP
             if let Init::Bias(bias) = init {
                 rows.clone().for_each(|row| copy_row(&bias[cols.clone()], output.at(row, cols.start)));
             }
-            dense::product(output.at(rows.start, cols.start), output.stride, 1.0, !matches!(init, Init::Zero), a, b);
+            dense::product(output.at(rows.start, cols.start), output.stride, !matches!(init, Init::Zero), a, b);
         }
     });
 }
@@ -326,6 +342,9 @@ mod tests {
         matmul(isa, MatMut::strided(&mut c, m, n, n + GAP), init, a, b, pool);
         matmul_packed(MatMut::strided(&mut packed_c, m, n, n + GAP), init, a, &pack_b(isa, b, pool), pool);
         assert_eq!(c, packed_c, "packing first changes nothing");
+        let mut c_here = before.clone();
+        matmul_here(isa, MatMut::strided(&mut c_here, m, n, n + GAP), init, a, b);
+        assert_eq!(c, c_here, "the calling thread alone changes nothing");
         let exact = exact(isa, a, b);
         for (at, (&c, &before)) in c.iter().zip(&before).enumerate() {
             let (i, j) = (at / (n + GAP), at % (n + GAP));

@@ -33,7 +33,6 @@ mod tile_amx;
 #[cfg(target_arch = "x86_64")]
 mod tile_avx512;
 
-pub use dense::product_here;
 pub use isa::Isa;
-pub use matmul::{Init, PackedB, matmul, matmul_packed, pack_b, pack_b_into};
+pub use matmul::{Init, PackedB, matmul, matmul_here, matmul_packed, pack_b, pack_b_into};
 pub use matrix::{Layout, MatMut, MatRef};

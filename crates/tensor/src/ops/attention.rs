@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::device::Device;
-use crate::kernels::{MatMut, MatRef, product_here};
+use crate::kernels::{Init, MatMut, MatRef};
 use crate::math::{dot, exp, max, sum};
 use crate::ops::Sequences;
 use crate::simd::vectorized;
@@ -76,10 +76,11 @@ vectorized! {
         }
     }
 
-    fn softmax(row: &mut [f32]) {
+    /// The softmax of `scale` times a row.
+    fn softmax(row: &mut [f32], scale: f32) {
         let top = max(row);
         for value in row.iter_mut() {
-            *value = exp(*value - top);
+            *value = exp((*value - top) * scale);
         }
         let factor = 1.0 / sum(row, |p| p);
         for value in row.iter_mut() {
@@ -227,12 +228,12 @@ impl<'a> Head<'a> {
         let scale = 1.0 / (self.dim() as f32).sqrt();
         let queries = self.block_of(&self.queries, block.first, block.rows);
         let keys = self.block_of(&self.keys, block.first_key, block.num_keys);
-        product_here(block.square(&mut scores), scale, false, queries, keys.t());
+        self.device.matmul_here(block.square(&mut scores), Init::Zero, queries, keys.t());
         for (i, row) in scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             let seen = block.keys_seen(i);
             row[..seen.start].fill(0.0);
             row[seen.end..].fill(0.0);
-            softmax(&mut row[seen]);
+            softmax(&mut row[seen], scale);
         }
         scores
     }
@@ -243,7 +244,7 @@ impl<'a> Head<'a> {
             let p = MatRef::new(probabilities.host(), block.rows, block.num_keys);
             let c = &mut output[block.first * self.hidden + self.first_col..];
             let c = MatMut::strided(c, block.rows, self.dim(), self.hidden);
-            product_here(c, 1.0, false, p, self.values_of(&block));
+            self.device.matmul_here(c, Init::Zero, p, self.values_of(&block));
         }
     }
 
@@ -256,13 +257,13 @@ impl<'a> Head<'a> {
             let probabilities = self.probabilities(&block);
             let p = MatRef::new(probabilities.host(), block.rows, block.num_keys);
             let d_o = self.cols_of(d_out, block.first, block.rows);
-            product_here(part(&mut d_values, block.first_key, block.num_keys), 1.0, true, p.t(), d_o);
+            self.device.matmul_here(part(&mut d_values, block.first_key, block.num_keys), Init::Add, p.t(), d_o);
             let d_scores = self.d_scores(&block, &probabilities, out, d_out);
             let ds = MatRef::new(d_scores.host(), block.rows, block.num_keys);
             let keys = self.block_of(&self.keys, block.first_key, block.num_keys);
             let queries = self.block_of(&self.queries, block.first, block.rows);
-            product_here(part(&mut d_queries, block.first, block.rows), 1.0, false, ds, keys);
-            product_here(part(&mut d_keys, block.first_key, block.num_keys), 1.0, true, ds.t(), queries);
+            self.device.matmul_here(part(&mut d_queries, block.first, block.rows), Init::Zero, ds, keys);
+            self.device.matmul_here(part(&mut d_keys, block.first_key, block.num_keys), Init::Add, ds.t(), queries);
         }
         let col = self.first_col;
         let rotary = &self.shape.rotary;
@@ -278,7 +279,7 @@ impl<'a> Head<'a> {
         let scale = 1.0 / (self.dim() as f32).sqrt();
         let mut d_scores = self.device.stale(block.rows, block.num_keys);
         let d_o = self.cols_of(d_out, block.first, block.rows);
-        product_here(block.square(&mut d_scores), 1.0, false, d_o, self.values_of(block).t());
+        self.device.matmul_here(block.square(&mut d_scores), Init::Zero, d_o, self.values_of(block).t());
         for (i, row) in d_scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             let at = (block.first + i) * self.hidden + self.first_col;
             let (out, d_out) = (&out[at..at + self.dim()], &d_out[at..at + self.dim()]);
