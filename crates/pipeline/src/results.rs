@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use arable_eval::{Convergence, ReliabilityBin};
 use serde::{Deserialize, Serialize};
 
 /// Everything the final table and `report.html` show.
@@ -232,17 +233,6 @@ pub struct Cell {
     pub reliability_scaled: Vec<ReliabilityBin>,
 }
 
-/// Predictions whose confidence falls into one bin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReliabilityBin {
-    /// Predictions in the bin.
-    pub count: usize,
-    /// Their mean confidence.
-    pub confidence: f64,
-    /// The share of them that is right.
-    pub accuracy: f64,
-}
-
 /// The headline metric of one arm at one budget, over seeds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
@@ -259,24 +249,5 @@ pub struct Summary {
     /// Upper end of it.
     pub high: f64,
     /// Repetitions.
-    pub num_seeds: usize,
-}
-
-/// Steps to an equal score.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Convergence {
-    /// Scratch steps over pretrained steps to the best development score that the scratch arm reached, median over seeds.
-    pub ratio: f64,
-    /// Lowest ratio over seeds.
-    pub low: f64,
-    /// Highest ratio over seeds.
-    pub high: f64,
-    /// Median steps of the scratch arm.
-    pub scratch_steps: u64,
-    /// Median steps of the pretrained arm.
-    pub pretrained_steps: u64,
-    /// Seeds in which the pretrained arm reached that score.
-    pub num_reached: usize,
-    /// Seeds.
     pub num_seeds: usize,
 }

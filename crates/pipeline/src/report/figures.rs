@@ -124,7 +124,8 @@ fn to_points(curve: &[(u64, f64)]) -> Vec<(f64, f64)> {
 fn convergence_rules(task: &TaskResults) -> Vec<Mark> {
     let Some(own) = task.convergence.as_ref().filter(|own| own.ratio.is_finite()) else { return Vec::new() };
     let rule = |arm: Arm, step: u64| Mark::Rule { class: class(arm).into(), x: step as f64 };
-    vec![rule(Arm::Scratch, own.scratch_steps), rule(Arm::Pretrained, own.pretrained_steps)]
+    let pretrained = own.pretrained_steps.map(|steps| rule(Arm::Pretrained, steps));
+    [rule(Arm::Scratch, own.scratch_steps)].into_iter().chain(pretrained).collect()
 }
 
 /// Accuracy by confidence, before and after temperature scaling, over all seeds.

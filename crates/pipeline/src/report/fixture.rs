@@ -224,7 +224,7 @@ fn task(shape: &Shape) -> TaskResults {
             low: shape.arms[1].2 / shape.arms[0].2 * 0.5,
             high: shape.arms[1].2 / shape.arms[0].2 * 0.8,
             scratch_steps: 900,
-            pretrained_steps: (900.0 / (shape.arms[1].2 / shape.arms[0].2 * 0.6)) as u64,
+            pretrained_steps: Some((900.0 / (shape.arms[1].2 / shape.arms[0].2 * 0.6)) as u64),
             num_reached: 5,
             num_seeds: 5,
         }),

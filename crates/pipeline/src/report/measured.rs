@@ -166,18 +166,19 @@ pub(super) fn convergence(results: &Results) -> Section {
 /// The convergence ratio in one sentence.
 pub(super) fn convergence_sentence(task: &TaskResults) -> String {
     let Some(own) = &task.convergence else { return "The convergence ratio was not measured.".to_owned() };
-    if own.num_reached == 0 || !own.ratio.is_finite() {
+    let Some(pretrained_steps) = own.pretrained_steps.filter(|_| own.ratio.is_finite()) else {
         return format!(
-            "The pretrained model did not reach the best score of scratch in any of {}.",
+            "The pretrained model reached the best score of scratch in {} of {}.",
+            own.num_reached,
             format::counted(own.num_seeds, "seed")
         );
-    }
+    };
     let steps = |number: u64| format::count(number as usize);
     format!(
         "The best score of scratch takes the pretrained model {} steps: {} instead of {} (ratio {}, {} to {} \
          over seeds; reached in {} of {}).",
         findings::pace(own.ratio),
-        steps(own.pretrained_steps),
+        steps(pretrained_steps),
         steps(own.scratch_steps),
         format::factor(own.ratio),
         format::factor(own.low),

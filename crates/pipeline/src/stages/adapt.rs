@@ -25,7 +25,7 @@ use crate::advice::Advise;
 use crate::domain::AdaptConfig;
 use crate::notice::Notice;
 use crate::parallel;
-use crate::results::{Arm, Cell, Convergence, ReliabilityBin, Summary, TaskResults};
+use crate::results::{Arm, Cell, Convergence, Summary, TaskResults};
 use crate::run::Run;
 use crate::stages::encode::{EncodedSet, Encoder};
 use crate::stages::tasks::{self, StoredTask};
@@ -290,8 +290,8 @@ impl<'a> Bench<'a> {
             wall_s: start.elapsed().as_secs_f64(),
             metrics,
             curve,
-            reliability: measured.reliability.iter().map(bin).collect(),
-            reliability_scaled: measured.reliability_scaled.iter().map(bin).collect(),
+            reliability: measured.reliability,
+            reliability_scaled: measured.reliability_scaled,
         };
         Ok(StoredCell { cell, scored: Scored::new(&test, self.metric)? })
     }
@@ -345,16 +345,7 @@ impl<'a> Bench<'a> {
         };
         let seeds = (0..self.config.num_seeds)
             .filter_map(|seed| seed_convergence(curve(Arm::Scratch, seed)?, curve(Arm::Pretrained, seed)?));
-        let found = convergence(&seeds.collect::<Vec<_>>())?;
-        Some(Convergence {
-            ratio: found.ratio,
-            low: found.low,
-            high: found.high,
-            scratch_steps: found.scratch_steps,
-            pretrained_steps: found.pretrained_steps.unwrap_or(0),
-            num_reached: found.num_reached,
-            num_seeds: found.num_seeds,
-        })
+        convergence(&seeds.collect::<Vec<_>>())
     }
 
     /// The model of the pretrained arm's first cell at the largest budget, as `transformers` reads it.
@@ -374,10 +365,6 @@ fn name_of(arm: Arm) -> &'static str {
         Arm::Scratch => "scratch",
         Arm::Tfidf => "tfidf",
     }
-}
-
-fn bin(bin: &arable_eval::ReliabilityBin) -> ReliabilityBin {
-    ReliabilityBin { count: bin.count, confidence: bin.confidence, accuracy: bin.accuracy }
 }
 
 fn is_divergence(error: &anyhow::Error) -> bool {
