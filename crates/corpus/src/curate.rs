@@ -264,17 +264,9 @@ fn nothing_left(num_documents: usize, counts: &CorpusCounts) -> CurateError {
 #[cfg(test)]
 mod tests {
     use arable_core::Fraction;
-    use fs_err as fs;
 
     use super::*;
-
-    fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(root.path().join(name), text).unwrap();
-        }
-        root
-    }
+    use crate::testing::root_with;
 
     fn config(sources: &[(&str, &str)]) -> CorpusConfig {
         CorpusConfig {

@@ -36,3 +36,17 @@ pub use store::{StoreError, read_documents, write_documents, write_quarantine};
 pub use subset::subset;
 pub use task::{Task, TaskError, UnseenLabel, read_task};
 pub use words::normalize;
+
+#[cfg(test)]
+mod testing {
+    use fs_err as fs;
+
+    /// A folder with files of these names and texts.
+    pub fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(root.path().join(name), text).unwrap();
+        }
+        root
+    }
+}

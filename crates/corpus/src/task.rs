@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use arable_core::{Example, Hint, Input, LabelSet, Seed, Target};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Format, TaskConfig, TaskKind, UnseenLabels};
 use crate::conll::{Sentences, Tagged, repair_tags};
@@ -104,8 +105,8 @@ impl Hint for TaskError {
     }
 }
 
-/// Labelled examples in three parts.
-#[derive(Clone, Debug)]
+/// Labelled examples in three parts. It is kept as JSON, without what was found wrong while reading.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
     /// The task's name.
     pub name: String,
@@ -120,10 +121,13 @@ pub struct Task {
     /// Examples to measure on.
     pub test: Vec<Example>,
     /// Records that could not be used.
+    #[serde(skip)]
     pub rejects: Vec<Reject>,
     /// Tags `I-x` that continued nothing and were taken as `B-x`.
+    #[serde(skip)]
     pub num_repaired_tags: usize,
     /// Test examples of which a training example has the same words: more than a few make scores look too good.
+    #[serde(skip)]
     pub num_test_in_train: usize,
 }
 
@@ -450,17 +454,9 @@ fn drop_unseen(
 #[cfg(test)]
 mod tests {
     use arable_core::Fraction;
-    use fs_err as fs;
 
     use super::*;
-
-    fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(root.path().join(name), text).unwrap();
-        }
-        root
-    }
+    use crate::testing::root_with;
 
     fn read(files: &[(&str, &str)], config: &TaskConfig) -> Result<Task, TaskError> {
         read_task("t", config, root_with(files).path(), Seed(1))

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use arable_core::{Digest, Fraction, LabelSet, Seed};
-use arable_corpus::{TaskConfig, TaskKind, subset};
+use arable_corpus::{Task, TaskConfig, TaskKind, subset};
 use arable_eval::{
     Calibration, Curve, HeadlineMetric, Predictions, Scored, calibrate, convergence, fit_baseline, interval, measure,
     seed_convergence,
@@ -28,7 +28,7 @@ use crate::parallel;
 use crate::results::{Arm, Cell, Convergence, Summary, TaskResults};
 use crate::run::Run;
 use crate::stages::encode::{EncodedSet, Encoder};
-use crate::stages::tasks::{self, StoredTask};
+use crate::stages::tasks;
 use crate::stages::{card, pretrain, read_json, tokenizer, write_json};
 
 pub(crate) fn kind(name: &str) -> String {
@@ -118,7 +118,7 @@ type Place = (Arm, Fraction, u64);
 /// Everything that the measurements of one task share.
 struct Bench<'a> {
     config: &'a AdaptConfig,
-    task: &'a StoredTask,
+    task: &'a Task,
     encoder: &'a Encoder<'a>,
     base: &'a Model,
     metric: HeadlineMetric,
@@ -133,7 +133,7 @@ impl<'a> Bench<'a> {
     fn new(
         run: &Run<'_>,
         config: &'a AdaptConfig,
-        task: &'a StoredTask,
+        task: &'a Task,
         encoder: &'a Encoder<'a>,
         base: &'a Model,
     ) -> Result<Self> {

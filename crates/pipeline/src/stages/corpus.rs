@@ -1,10 +1,9 @@
 //! The curated corpus: read, deduplicated, decontaminated, a part held out.
 
 use anyhow::Result;
-use arable_core::{Digest, Document, LabelSet};
+use arable_core::{Digest, Document};
 use arable_corpus::{
-    CorpusCounts, HeldOutSet, SourceConfig, Task, content_digest, curate, read_documents, write_documents,
-    write_quarantine,
+    CorpusCounts, HeldOutSet, SourceConfig, content_digest, curate, read_documents, write_documents, write_quarantine,
 };
 use arable_ledger::Artifact;
 use serde_json::json;
@@ -33,10 +32,7 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
     let config = run.domain.config().corpus.clone();
     let inputs = inputs(run, tasks)?;
     run.stage("corpus", &config, &inputs, |run, draft| {
-        let sets = tasks.iter().map(|artifact| {
-            let task = tasks::load(artifact)?;
-            Ok(HeldOutSet::of_task(&config.overlap, &as_task(task)))
-        });
+        let sets = tasks.iter().map(|artifact| Ok(HeldOutSet::of_task(&config.overlap, &tasks::load(artifact)?)));
         let sets = sets.collect::<Result<Vec<_>>>()?;
         let curated = curate(&config, &run.domain.root, &sets, run.domain.config().seed).advise()?;
         let path = |name: &str| draft.path().join(name);
@@ -54,12 +50,6 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
         );
         Ok(json!({ "text": text }))
     })
-}
-
-fn as_task(task: tasks::StoredTask) -> Task {
-    let tasks::StoredTask { name, kind, labels, train, dev, test } = task;
-    let labels: LabelSet = labels;
-    Task { name, kind, labels, train, dev, test, rejects: Vec::new(), num_repaired_tags: 0, num_test_in_train: 0 }
 }
 
 fn facts(counts: CorpusCounts) -> CorpusFacts {
