@@ -12,6 +12,9 @@ fn a_run_ends_in_a_report_and_a_second_one_has_nothing_to_do() {
     for name in ["arable.toml", "resolved.toml", "environment.json", "run.json", "results.json", "report.html"] {
         assert!(domain.path("runs/small").join(name).exists(), "{name}");
     }
+    for link in ["latest", "best"] {
+        assert!(domain.path("runs/small/pretrain/checkpoints").join(link).join("model.safetensors").exists(), "{link}");
+    }
     let export = domain.path("runs/small/adapt-kind/export");
     let card = std::fs::read_to_string(export.join("README.md")).unwrap();
     assert!(card.starts_with("---\nlibrary_name: transformers") && card.contains("| 100 % |"), "{card}");

@@ -28,7 +28,7 @@ use crate::tensorboard::{self, EventWriter};
 
 const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
-/// Checkpoints kept beside each other; older ones are deleted.
+/// Checkpoints kept beside each other and beside the best; older ones are deleted.
 const NUM_KEPT: usize = 3;
 
 pub(crate) fn config(run: &Run<'_>) -> (ModelConfig, PretrainConfig, &'static str) {
@@ -218,7 +218,7 @@ impl<'r, 'a> Watch<'r, 'a> {
         self.metrics.sync_data()?;
         self.events.flush()?;
         let checkpoints = self.folder.join(CHECKPOINTS);
-        let name = format!("step-{:06}", state.progress.step);
+        let name = checkpoint_name(state.progress.step);
         let beside = workspace(&checkpoints.join(&name)).advise()?;
         checkpoint::write(state, &beside).advise()?;
         for entry in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
@@ -227,7 +227,12 @@ impl<'r, 'a> Watch<'r, 'a> {
         let summary = json!({ "step": state.progress.step, "weights": state.model.parameters().digest() });
         seal(&checkpoints.join(&name), &self.fingerprint, summary).advise()?;
         self.save_wall_s()?;
-        point_latest(&checkpoints, &name)?;
+        point(&checkpoints, "latest", &name)?;
+        let held_out = held_out_curve(&self.folder)?;
+        let kept = held_out.iter().filter(|report| checkpoints.join(checkpoint_name(report.step)).exists());
+        if let Some(best) = kept.min_by(|a, b| a.loss.total_cmp(&b.loss)) {
+            point(&checkpoints, "best", &checkpoint_name(best.step))?;
+        }
         delete_old(&checkpoints)
     }
 
@@ -256,16 +261,24 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-fn point_latest(checkpoints: &Path, name: &str) -> Result<()> {
-    let latest = checkpoints.join("latest");
-    if latest.is_symlink() {
-        fs::remove_file(&latest)?;
+fn checkpoint_name(step: u64) -> String {
+    format!("step-{step:06}")
+}
+
+/// Makes `link` point to the checkpoint `name`: `latest`, and `best` by held-out loss.
+fn point(checkpoints: &Path, link: &str, name: &str) -> Result<()> {
+    let link = checkpoints.join(link);
+    if link.is_symlink() {
+        fs::remove_file(&link)?;
     }
     #[cfg(unix)]
-    fs::os::unix::fs::symlink(name, latest)?;
+    fs::os::unix::fs::symlink(name, link)?;
+    #[cfg(not(unix))]
+    let _ = name;
     Ok(())
 }
 
+/// Deletes all checkpoints but the newest and the best.
 fn delete_old(checkpoints: &Path) -> Result<()> {
     let mut names: Vec<PathBuf> = fs::read_dir(checkpoints)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     let is_checkpoint = |path: &PathBuf| {
@@ -274,7 +287,9 @@ fn delete_old(checkpoints: &Path) -> Result<()> {
     };
     names.retain(is_checkpoint);
     names.sort();
-    for old in names.iter().rev().skip(NUM_KEPT) {
+    let best = fs::read_link(checkpoints.join("best")).ok();
+    let is_best = |path: &PathBuf| best.as_deref().is_some_and(|best| path.ends_with(best));
+    for old in names.iter().rev().skip(NUM_KEPT).filter(|path| !is_best(path)) {
         fs::remove_dir_all(old)?;
     }
     Ok(())
