@@ -99,6 +99,35 @@ pub enum Command {
     /// Do the whole thing on a bundled domain, offline, in about a minute
     #[command(after_help = "Example:\n  arable demo --out /tmp/arable-demo")]
     Demo,
+    /// Time what Arable does, as shares of what this machine can do at best
+    ///
+    /// Medians of nine; operations forward and backward; peaks are measured in the same run.
+    #[command(
+        after_help = "Examples:\n  arable bench\n  arable bench step --layers 6 --hidden 384 --tokens 4096 --json"
+    )]
+    Bench {
+        /// The part to time [default: all]
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(arable_pipeline::bench::PARTS))]
+        part: Option<String>,
+        /// Layers of the model
+        #[arg(long, default_value_t = 6)]
+        layers: usize,
+        /// Width of the model
+        #[arg(long, default_value_t = 384)]
+        hidden: usize,
+        /// Tokens in the vocabulary
+        #[arg(long, default_value_t = 16_384)]
+        vocab: usize,
+        /// Tokens in a batch
+        #[arg(long, default_value_t = 4096)]
+        tokens: usize,
+        /// Tokens in a sequence
+        #[arg(long, default_value_t = 128)]
+        length: usize,
+        /// Percentage of tokens that are masked
+        #[arg(long, default_value_t = 15)]
+        mask: usize,
+    },
     /// List the runs
     #[command(after_help = "Example:\n  arable runs --json")]
     Runs,
@@ -148,6 +177,7 @@ impl Command {
             Self::Run { .. } => &["--config", "--set", "--out", "--threads", "--precision"],
             Self::Resume { .. } => &["--config", "--out", "--threads"],
             Self::Report { .. } | Self::Runs => &["--config", "--out"],
+            Self::Bench { .. } => &["--threads", "--precision"],
             Self::Demo => &["--set", "--out", "--threads", "--precision"],
             Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],
         }

@@ -12,7 +12,7 @@ use arable_pipeline::domain::{Config, Domain};
 use arable_pipeline::results::Results;
 use arable_pipeline::run::{Finished, Run, stored_precision};
 use arable_pipeline::{Device, Precision};
-use arable_pipeline::{config, report};
+use arable_pipeline::{bench, config, report};
 use fs_err as fs;
 
 use crate::args::{self, Global};
@@ -159,6 +159,17 @@ pub fn demo(global: &Global) -> Result<()> {
     let domain = Domain::load(&path, &global.sets)?;
     let finished = execute(global, &domain, precision(global))?;
     show(global, &finished, "arable init turbines")
+}
+
+/// Times what Arable does.
+pub fn bench(global: &Global, part: Option<&str>, shape: bench::Shape) -> Result<()> {
+    let found = bench::run(part, shape, &device(global, precision(global))?)?;
+    if global.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        eprint!("{}", found.table());
+    }
+    Ok(())
 }
 
 /// Lists the runs.

@@ -11,6 +11,7 @@ mod progress;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use arable_pipeline::bench::Shape;
 use clap::Parser;
 
 use crate::args::{Args, Command, ConfigCommand};
@@ -43,6 +44,11 @@ fn run(args: &Args) -> Result<()> {
         Command::Run { dry_run: false } => commands::run(global),
         Command::Resume { name } => commands::resume(global, name.as_deref()),
         Command::Report { name } => commands::report(global, name.as_deref()),
+        Command::Bench { part, layers, hidden, vocab, tokens, length, mask } => {
+            let (layers, hidden, vocab) = (*layers, *hidden, *vocab);
+            let shape = Shape { layers, hidden, vocab, tokens: *tokens, length: *length, mask: *mask };
+            commands::bench(global, part.as_deref(), shape)
+        }
         Command::Demo => commands::demo(global),
         Command::Runs => commands::runs(global),
         Command::Config(ConfigCommand::Show { origin }) => commands::config_show(global, *origin),

@@ -1,6 +1,7 @@
 //! Configuration, stages, gates, observers and the report: the only room that calls rooms.
 
 pub mod advice;
+pub mod bench;
 pub mod config;
 pub mod domain;
 pub mod notice;
@@ -19,6 +20,7 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         advice::find::<E>(error).is_some()
     }
     is::<config::ConfigError>(error)
+        || is::<bench::BadShape>(error)
         || is::<arable_corpus::CurateError>(error)
         || is::<arable_corpus::ReadError>(error)
         || is::<arable_corpus::FileError>(error)

@@ -124,7 +124,7 @@ impl Device {
     }
 
     /// `c = a b` with what `init` says added, `c` dense row-major `[a.rows, b.cols]`, on all threads.
-    pub(crate) fn matmul(&self, c: &mut [f32], init: Init<'_>, a: MatRef<'_>, b: MatRef<'_>) {
+    pub fn matmul(&self, c: &mut [f32], init: Init<'_>, a: MatRef<'_>, b: MatRef<'_>) {
         let Self::Cpu(cpu) = self;
         kernels::matmul(cpu.isa, MatMut::new(c, a.rows(), b.cols()), init, a, b, &cpu.threads);
     }
@@ -135,6 +135,11 @@ impl Device {
         kernels::matmul_here(cpu.isa, c, init, a, b);
     }
 
+    pub(crate) fn isa(&self) -> Isa {
+        let Self::Cpu(cpu) = self;
+        cpu.isa
+    }
+
     pub(crate) fn threads(&self) -> &ThreadPool {
         let Self::Cpu(cpu) = self;
         &cpu.threads
@@ -143,6 +148,13 @@ impl Device {
     pub(crate) fn stale(&self, rows: usize, cols: usize) -> Tensor {
         let Self::Cpu(cpu) = self;
         Tensor::stale(&cpu.buffers, rows, cols)
+    }
+
+    /// A matrix of ones.
+    pub fn ones(&self, rows: usize, cols: usize) -> Tensor {
+        let mut tensor = self.stale(rows, cols);
+        tensor.host_mut().fill(1.0);
+        tensor
     }
 
     pub(crate) fn zeros(&self, rows: usize, cols: usize) -> Tensor {

@@ -10,6 +10,7 @@ mod math;
 pub mod ops;
 mod optimizer;
 mod parameters;
+mod peak;
 mod simd;
 mod tape;
 mod tensor;

@@ -88,6 +88,8 @@ fn settings_that_cannot_be_are_refused() {
 fn flags_without_effect_are_refused() {
     let domain = Domain::new();
     assert!(domain.fails(2, &["runs", "--threads", "2"]).contains("--threads"));
+    assert!(domain.fails(2, &["bench", "stpe"]).contains("step"));
+    assert!(domain.fails(2, &["bench", "step", "--tokens", "1"]).contains("one sequence"));
     assert!(domain.fails(2, &["report"]).contains("find a run"));
     assert_eq!(domain.arable(&["plough"]).status.code(), Some(2));
 }

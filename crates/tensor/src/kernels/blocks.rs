@@ -135,6 +135,23 @@ pub(super) fn product_packed(
     });
 }
 
+/// As `kernels::spin`.
+pub(super) fn spin(isa: Isa, num_rounds: u64) -> u64 {
+    let ones = vec![Line([f32::from_bits(0x3f80_3f80); 16]); packed_lines(PANEL, CHUNK)];
+    let (operand, mut c) = (ones.as_ptr().cast::<u8>(), Edge([[0.0; PANEL]; PANEL]));
+    // SAFETY: the caller has checked the instruction set, and no other kernel lives on this thread.
+    let kernel = unsafe { Kernel::start(isa) };
+    for _ in 0..num_rounds {
+        // SAFETY: `ones` holds a panel of `CHUNK` steps, `c` a whole microtile.
+        unsafe {
+            let c = (c.0.as_mut_ptr().cast(), EDGE_STRIDE);
+            kernel.whole(CHUNK / DEPTH, (operand, operand), Start::ZERO, c);
+        }
+        std::hint::black_box(&mut c);
+    }
+    num_rounds * 2 * (PANEL * PANEL * CHUNK) as u64
+}
+
 impl Product<'_> {
     /// One tile of C, chunk by chunk of `k`.
     fn job(&self, (rows, cols): (Range<usize>, Range<usize>)) {

@@ -31,3 +31,7 @@ pub(super) fn product_packed(
 ) {
     unreachable!("{NEVER}")
 }
+
+pub(super) fn spin(_isa: Isa, _num_rounds: u64) -> u64 {
+    unreachable!("{NEVER}")
+}

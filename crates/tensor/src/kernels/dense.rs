@@ -37,3 +37,16 @@ pub(super) unsafe fn product(c: *mut f32, c_stride: usize, accumulate: bool, a: 
         );
     }
 }
+
+/// As `kernels::spin`.
+pub(super) fn spin(num_rounds: u64) -> u64 {
+    const SIZE: usize = 192;
+    let (a, mut c) = (vec![1.0f32; SIZE * SIZE], vec![0.0f32; SIZE * SIZE]);
+    let operand = MatRef::new(&a, SIZE, SIZE);
+    for _ in 0..num_rounds {
+        // SAFETY: `c` holds the whole product and no one else has it.
+        unsafe { product(c.as_mut_ptr(), SIZE, false, operand, operand) };
+        std::hint::black_box(&mut c);
+    }
+    num_rounds * 2 * (SIZE * SIZE * SIZE) as u64
+}

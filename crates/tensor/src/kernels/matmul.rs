@@ -130,6 +130,19 @@ pub fn matmul_here(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef) {
     }
 }
 
+/// Multiplies the same small operands `num_rounds` times on the calling thread and returns the floating-point operations
+/// that took: the most that the kernel can do.
+///
+/// # Panics
+/// When the machine lacks `isa`.
+pub fn spin(isa: Isa, num_rounds: u64) -> u64 {
+    assert!(isa.is_available(), "{isa:?} on a machine without it");
+    match isa {
+        Isa::F32 => dense::spin(num_rounds / 100),
+        _ => blocks::spin(isa, num_rounds),
+    }
+}
+
 /// Enters the pool once for all phases of a product, unless the product is shorter than the way there.
 fn inside(pool: &ThreadPool, num_products: usize, product: impl FnOnce() + Send) {
     const WORTH_ENTERING: usize = 1 << 18;

@@ -34,5 +34,5 @@ mod tile_amx;
 mod tile_avx512;
 
 pub use isa::Isa;
-pub use matmul::{Init, PackedB, matmul, matmul_here, matmul_packed, pack_b, pack_b_into};
+pub use matmul::{Init, PackedB, matmul, matmul_here, matmul_packed, pack_b, pack_b_into, spin};
 pub use matrix::{Layout, MatMut, MatRef};

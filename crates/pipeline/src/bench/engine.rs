@@ -1,0 +1,160 @@
+//! Products, operations, whole steps.
+
+use arable_core::Seed;
+use arable_model::{Batch, Head, Model};
+use arable_tensor::kernels::{Init, MatRef};
+use arable_tensor::{
+    AdamW, AdamWConfig, AttentionShape, Gradients, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var,
+};
+
+use super::Bench;
+
+/// Numbers of deviation 1, the same every time.
+fn numbers(len: usize) -> Vec<f32> {
+    let mut draws = Seed(1).stream("numbers").at(0, 0);
+    (0..len).map(|_| draws.normal() as f32).collect()
+}
+
+impl Bench<'_> {
+    /// The products of one layer and of the masked head: forward, and backward by the weight.
+    pub(super) fn kernels(&mut self) {
+        let (tokens, hidden, inner) = (self.shape.tokens, self.shape.hidden, self.architecture.intermediate_size);
+        let masked = (tokens * self.shape.mask / 100).max(1);
+        let cases = [
+            ("qkv", tokens, 3 * hidden, hidden),
+            ("attention out", tokens, hidden, hidden),
+            ("mlp in", tokens, 2 * inner, hidden),
+            ("mlp out", tokens, hidden, inner),
+            ("decoder", masked, self.shape.vocab, hidden),
+        ];
+        for (name, m, n, k) in cases {
+            let (x, w, mut y) = (numbers(m * k), numbers(n * k), vec![0.0; m * n]);
+            let flops = 2.0 * m as f64 * n as f64 * k as f64;
+            let device = self.device;
+            self.time("kernels", format!("{name} {m} x {n} x {k}"), flops, "FLOP", || {
+                device.matmul(&mut y, Init::Zero, MatRef::new(&x, m, k), MatRef::new(&w, n, k).t());
+            });
+            let mut dw = vec![0.0; n * k];
+            self.time("kernels", format!("{name}, by the weight"), flops, "FLOP", || {
+                device.matmul(&mut dw, Init::Zero, MatRef::new(&y, m, n).t(), MatRef::new(&x, m, k));
+            });
+        }
+    }
+
+    /// Each operation forward and backward, against the bytes that it has to read and write or the FLOP that it needs.
+    pub(super) fn operations(&mut self) {
+        let (n, h, inner) = (self.shape.tokens, self.shape.hidden, self.architecture.intermediate_size);
+        let (vocab, length) = (self.shape.vocab, self.shape.length);
+        let bytes = |elements: usize| 4.0 * elements as f64;
+        let mut parameters = Parameters::default();
+        let scale = parameters.add(ParameterSpec::vector("scale", h), &vec![1.0; h]);
+        let table = parameters.add(ParameterSpec::matrix("table", vocab, h), &numbers(vocab * h));
+        let bias = parameters.add(ParameterSpec::vector("bias", vocab), &vec![0.0; vocab]);
+        self.operation("norm", bytes(5 * n * h), "B", &parameters, (n, h), |tape, x| tape.layer_norm(x, scale, 1e-5));
+        self.operation("gated GELU", bytes(8 * n * inner), "B", &parameters, (n, 2 * inner), |tape, x| tape.geglu(x));
+        self.operation("residual", bytes(6 * n * h), "B", &parameters, (n, h), |tape, x| tape.add(x, x));
+        let ids: Vec<u32> = (0..n).map(|i| (i * 7919 % vocab) as u32).collect();
+        self.operation("embedding", bytes(5 * n * h), "B", &parameters, (1, 1), |tape, _| {
+            tape.embedding(ids.clone(), table)
+        });
+        let lengths = (0..n).step_by(length).map(|start| length.min(n - start));
+        let sequences = Sequences::of_lengths(lengths);
+        let heads = self.architecture.num_attention_heads;
+        let rotary = Rotary::new(h / heads, length, 10_000.0);
+        let shape = AttentionShape { num_heads: heads, half_window: None, rotary };
+        let scores: usize = sequences.iter().map(|rows| rows.len() * rows.len()).sum();
+        self.operation("attention", 14.0 * (scores * h) as f64, "FLOP", &parameters, (n, 3 * h), |tape, x| {
+            tape.attention(x, &sequences, &shape)
+        });
+        let masked = (n * self.shape.mask / 100).max(1);
+        let targets: Vec<u32> = (0..masked).map(|i| (i * 31 % vocab) as u32).collect();
+        let flops = 6.0 * (masked * h * vocab) as f64;
+        self.operation("vocabulary loss", flops, "FLOP", &parameters, (masked, h), |tape, x| {
+            tape.linear_cross_entropy(x, table, bias, &targets).0
+        });
+        self.optimizer(parameters, table);
+    }
+
+    fn operation(
+        &mut self,
+        name: &str,
+        amount: f64,
+        unit: &'static str,
+        parameters: &Parameters,
+        (rows, cols): (usize, usize),
+        op: impl Fn(&mut Tape<'_>, Var) -> Var + Sync,
+    ) {
+        let (device, input) = (self.device, numbers(rows * cols));
+        let mut gradients = Gradients::zeros(parameters);
+        // Making the input and the gradient of the output is part of the time: in a model, other operations do it.
+        self.time("operations", name, amount, unit, || {
+            device.install(|| {
+                let mut tape = Tape::recording(device, parameters);
+                let x = tape.input(device.tensor(rows, cols, &input));
+                let y = op(&mut tape, x);
+                let (rows, cols) = (tape.value(y).rows(), tape.value(y).cols());
+                let seed = device.ones(rows, cols);
+                tape.backward_with(vec![(y, seed)], &[], &mut gradients);
+            });
+        });
+    }
+
+    fn optimizer(&mut self, mut parameters: Parameters, table: ParameterId) {
+        let device = self.device;
+        let mut gradients = Gradients::zeros(&parameters);
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &parameters);
+        let num_elements = parameters.value(table).len();
+        // Reads weight, gradient (twice, once for the norm) and both moments; writes all four.
+        self.time("operations", "AdamW with clipping", 36.0 * num_elements as f64, "B", || {
+            optimizer.step(device, &mut parameters, &mut gradients, 1e-3);
+        });
+    }
+
+    /// A whole training step: forward, backward, AdamW.
+    pub(super) fn step(&mut self) {
+        let device = self.device;
+        let (mut model, batch, positions, targets) = self.batch();
+        let mut optimizer = AdamW::new(AdamWConfig::default(), model.parameters());
+        let mut gradients = Gradients::zeros(model.parameters());
+        let mut step = || {
+            device.install(|| {
+                let mut tape = Tape::recording(device, model.parameters());
+                let hidden = model.encode(&mut tape, &batch, None);
+                let (loss, _) = model.masked_loss(&mut tape, hidden, &positions, &targets);
+                tape.backward(loss, 1.0, &mut gradients);
+                optimizer.step(device, model.parameters_mut(), &mut gradients, 1e-4);
+            });
+        };
+        let tokens = batch.ids.len() as f64;
+        let flops = self.architecture.flops_per_token(self.shape.mask as f64 / 100.0, self.shape.length);
+        self.time("step", "training step", tokens * flops, "FLOP", &mut step);
+        self.time("step", "training step", tokens, "token", step);
+    }
+
+    /// The encoder and the head on every masked token, forward alone.
+    pub(super) fn inference(&mut self) {
+        let device = self.device;
+        let (model, batch, positions, _) = self.batch();
+        let tokens = batch.ids.len() as f64;
+        self.time("inference", "encoder", tokens, "token", || {
+            device.install(|| {
+                let mut tape = Tape::inference(device, model.parameters());
+                let hidden = model.encode(&mut tape, &batch, None);
+                tape.gather_rows(hidden, positions.clone(), 1);
+            });
+        });
+    }
+
+    fn batch(&self) -> (Model, Batch, Vec<usize>, Vec<u32>) {
+        let model = Model::new(self.architecture.clone(), Head::MaskedLm, Seed(1));
+        let mut draws = Seed(1).stream("ids").at(0, 0);
+        let ids: Vec<u32> = (0..self.shape.tokens).map(|_| draws.below(self.shape.vocab) as u32).collect();
+        let batch = Batch::pack(ids.chunks(self.shape.length));
+        let mut positions: Vec<usize> = (0..ids.len()).filter(|_| draws.below(100) < self.shape.mask).collect();
+        if positions.is_empty() {
+            positions.push(0);
+        }
+        let targets = positions.iter().map(|&position| ids[position]).collect();
+        (model, batch, positions, targets)
+    }
+}
