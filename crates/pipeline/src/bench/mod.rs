@@ -100,7 +100,7 @@ pub struct BadShape;
 
 impl Hint for BadShape {
     fn hint(&self) -> Option<String> {
-        let wanted = "at least one layer, an even width (from 128 on a multiple of 128), a vocabulary of 16, sequences of 2 \
+        let wanted = "at least one layer, an even width (from 128 on a multiple of 64), a vocabulary of 16, sequences of 2 \
                       tokens, a batch that holds one sequence, and at most 100 % masked";
         Some(wanted.to_owned())
     }
