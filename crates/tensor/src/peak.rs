@@ -15,7 +15,7 @@ impl Device {
     /// FLOP/s of matrix products at the device's precision, all threads together, on operands that never leave the
     /// first-level cache.
     pub fn peak_flops(&self) -> f64 {
-        self.best(|| kernels::spin(self.isa(), 4000))
+        self.best(|| kernels::spin(self.isa(), 50_000))
     }
 
     /// Bytes per second read and written by copying memory, all threads together.
