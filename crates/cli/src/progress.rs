@@ -93,9 +93,12 @@ impl Reporter for Printer {
                     format!("  step {} ({share:.0} %)  {text}", report.step)
                 });
             }
-            Notice::HeldOut(report) => {
-                let accuracy = 100.0 * report.accuracy;
-                self.line(&format!("  step {}: held-out loss {:.3}, {accuracy:.1} % right", report.step, report.loss));
+            Notice::HeldOut { report, waiting } => {
+                let (accuracy, waiting) = (100.0 * report.accuracy, 100.0 * waiting);
+                self.line(&format!(
+                    "  step {}: held-out loss {:.3}, {accuracy:.1} % right; {waiting:.2} % of time for data",
+                    report.step, report.loss
+                ));
             }
             Notice::Cell { task, what, num_done, num_total } => {
                 let text = format!("{task}: {what}");

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use arable_core::Seed;
-use arable_model::{Batch, Head, load};
+use arable_model::{Batch, Head, Pass, load};
 use arable_tensor::{Device, Precision, Tape};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -23,7 +23,7 @@ fn write(folder: &Path) {
         .map(|len| -> Vec<u32> { (0..len).map(|_| draws.below(model.architecture().vocab_size) as u32).collect() });
     let batch = Batch::pack(sequences.iter().map(Vec::as_slice));
     let mut tape = Tape::inference(&device, model.parameters());
-    let hidden = model.encode(&mut tape, &batch, None);
+    let hidden = model.encode(&mut tape, &batch, Pass::default());
     let positions: Vec<usize> = match model.head() {
         Head::Marked { .. } => panic!("{} classifies from markers, which transformers cannot", folder.display()),
         Head::Sequence { .. } => Vec::new(),

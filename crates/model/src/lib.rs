@@ -10,5 +10,5 @@ mod tests;
 mod weights;
 
 pub use config::{Architecture, ModelConfig, Pooling, Size};
-pub use modernbert::{Batch, Dropout, Head, Model};
+pub use modernbert::{Batch, Dropout, Head, Model, Pass};
 pub use weights::{WeightsError, load, save};

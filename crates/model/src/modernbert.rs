@@ -3,9 +3,15 @@
 
 use arable_core::{Probability, Seed, Stream};
 use arable_tensor::ops::loss::VocabularyLoss;
-use arable_tensor::{AttentionShape, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var};
+use arable_tensor::{
+    AttentionShape, DropoutMask, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var,
+};
 
 use crate::config::{Architecture, Pooling};
+
+/// Tokens in a block of sequences, at most: enough for products to run at full speed, and few enough for a part of a
+/// batch that is one block to need little memory.
+const TOKENS_PER_BLOCK: usize = 2048;
 
 /// Packed sequences of token ids, each beginning with `[CLS]` and ending with `[SEP]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +31,12 @@ impl Batch {
             lengths.push(sequence.len());
         }
         Self { ids, sequences: Sequences::of_lengths(lengths) }
+    }
+
+    /// The blocks of sequences whose gradients are summed one after the other. They depend on the sequences alone, and
+    /// parts of a batch that end where blocks end have the blocks of the whole.
+    pub fn blocks(&self) -> Sequences {
+        self.sequences.in_blocks(TOKENS_PER_BLOCK)
     }
 }
 
@@ -64,6 +76,17 @@ pub struct Dropout {
     pub stream: Stream,
     /// The optimizer step.
     pub step: u64,
+    /// The number of the batch's first token, where it is a part of a larger one.
+    pub first_row: usize,
+}
+
+/// How a batch goes through the encoder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass {
+    /// What is dropped, when training.
+    pub dropout: Option<Dropout>,
+    /// The first layers that keep nothing for the backward pass but compute it again.
+    pub recomputed_layers: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -141,6 +164,32 @@ impl Builder {
                 rotary: rotary[usize::from(is_global)].clone(),
             },
         }
+    }
+}
+
+impl Layer {
+    /// `[num_tokens, hidden] -> [num_tokens, hidden]`, layer number `idx`.
+    fn forward(
+        &self,
+        tape: &mut Tape<'_>,
+        x: Var,
+        sequences: &Sequences,
+        eps: f32,
+        (dropout, idx): (Option<Dropout>, usize),
+    ) -> Var {
+        let place = 1 + 2 * idx as u64;
+        let normed = self.attn_norm.map_or(x, |norm| tape.layer_norm(x, norm, eps));
+        let qkv = tape.linear(normed, self.qkv, None);
+        let attended = tape.attention(qkv, sequences, &self.attention);
+        let out = tape.linear(attended, self.attn_out, None);
+        let out = drop_at(tape, out, dropout, place);
+        let x = tape.add(x, out);
+        let normed = tape.layer_norm(x, self.mlp_norm, eps);
+        let wide = tape.linear(normed, self.mlp_in, None);
+        let gated = tape.geglu(wide);
+        let gated = drop_at(tape, gated, dropout, place + 1);
+        let out = tape.linear(gated, self.mlp_out, None);
+        tape.add(x, out)
     }
 }
 
@@ -256,31 +305,24 @@ impl Model {
     ///
     /// # Panics
     /// When an id is not in the vocabulary or a sequence is longer than `max_position_embeddings`.
-    pub fn encode(&self, tape: &mut Tape<'_>, batch: &Batch, dropout: Option<Dropout>) -> Var {
+    pub fn encode(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
         let eps = self.architecture.norm_eps as f32;
-        let mut places = 0..;
-        let mut drop = |tape: &mut Tape<'_>, x: Var| drop_at(tape, x, dropout, places.next().unwrap_or(0));
         let embedded = tape.embedding(batch.ids.clone(), self.embeddings);
+        tape.cut(embedded, batch.blocks());
         let mut x = tape.layer_norm(embedded, self.embeddings_norm, eps);
-        x = drop(tape, x);
-        for layer in &self.layers {
-            let normed = layer.attn_norm.map_or(x, |norm| tape.layer_norm(x, norm, eps));
-            let qkv = tape.linear(normed, layer.qkv, None);
-            let attended = tape.attention(qkv, &batch.sequences, &layer.attention);
-            let out = tape.linear(attended, layer.attn_out, None);
-            let out = drop(tape, out);
-            x = tape.add(x, out);
-            let normed = tape.layer_norm(x, layer.mlp_norm, eps);
-            let wide = tape.linear(normed, layer.mlp_in, None);
-            let gated = tape.geglu(wide);
-            let gated = drop(tape, gated);
-            let out = tape.linear(gated, layer.mlp_out, None);
-            x = tape.add(x, out);
+        x = drop_at(tape, x, pass.dropout, 0);
+        for (idx, layer) in self.layers.iter().enumerate() {
+            let (layer, sequences) = (layer.clone(), batch.sequences.clone());
+            let forward = move |tape: &mut Tape<'_>, x| layer.forward(tape, x, &sequences, eps, (pass.dropout, idx));
+            // Without a backward pass nobody asks for what lies between.
+            let recompute = idx < pass.recomputed_layers || !tape.is_recording();
+            x = if recompute { tape.recomputed(x, forward) } else { forward(tape, x) };
         }
         tape.layer_norm(x, self.final_norm, eps)
     }
 
-    /// The mean loss of predicting `targets` at the rows `positions` of `hidden`.
+    /// `scale` times the summed loss of predicting `targets` at the rows `positions` of `hidden`, in order; what was
+    /// found is added to `found`. The tape has to run backwards from it.
     ///
     /// # Panics
     /// When the model's head is not [`Head::MaskedLm`].
@@ -290,11 +332,13 @@ impl Model {
         hidden: Var,
         positions: &[usize],
         targets: &[u32],
-    ) -> (Var, VocabularyLoss) {
+        scale: f32,
+        found: &mut VocabularyLoss,
+    ) -> Var {
         let Output::Decoder { bias } = self.output else { panic!("a masked loss needs the masked head") };
         let rows = tape.gather_rows(hidden, positions.to_vec(), 1);
         let x = self.head_transform(tape, rows);
-        tape.linear_cross_entropy(x, self.embeddings, bias, targets)
+        tape.linear_cross_entropy(x, (self.embeddings, bias), targets, scale, found)
     }
 
     /// Logits `[n, num_labels]` (or `[n, vocab_size]` of a masked head). `positions` are the rows of `hidden` to
@@ -335,6 +379,7 @@ impl Model {
 
 /// Dropout number `place` of a forward pass. Each place has a stretch of the stream of its own.
 fn drop_at(tape: &mut Tape<'_>, x: Var, dropout: Option<Dropout>, place: u64) -> Var {
-    let Some(Dropout { p, stream, step }) = dropout else { return x };
-    tape.dropout(x, p, stream, step.wrapping_mul(1024).wrapping_add(place))
+    let Some(Dropout { p, stream, step, first_row }) = dropout else { return x };
+    let step = step.wrapping_mul(1024).wrapping_add(place);
+    tape.dropout(x, DropoutMask { p, stream, step, first_row })
 }

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use arable_core::Seed;
+use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{Device, Gradients, Precision, Tape};
 use safetensors::SafeTensors;
 
-use crate::{Batch, Head, Model, load, save};
+use crate::{Batch, Head, Model, Pass, load, save};
 
 /// The smallest plausible mistake (another GELU in the head) moves a logit by 3e-5.
 const TOLERANCE: f32 = 2e-5;
@@ -58,7 +59,7 @@ fn close(found: &[f32], want: &[f32], what: &str) {
 fn logits(model: &Model, batch: &Batch, positions: &[usize]) -> Vec<f32> {
     let device = Device::cpu(2, Precision::F32).unwrap();
     let mut tape = Tape::inference(&device, model.parameters());
-    let hidden = model.encode(&mut tape, batch, None);
+    let hidden = model.encode(&mut tape, batch, Pass::default());
     let logits = model.logits(&mut tape, hidden, &batch.sequences, positions, None);
     tape.value(logits).to_vec()
 }
@@ -74,17 +75,20 @@ fn check(name: &str) {
     let targets: Vec<u32> = labelled.iter().map(|&i| labels[i] as u32).collect();
     let device = Device::cpu(2, Precision::F32).unwrap();
     let mut gradients = Gradients::zeros(model.parameters());
-    let mut tape = Tape::recording(&device, model.parameters());
-    let hidden = model.encode(&mut tape, &batch, None);
+    let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
+    let hidden = model.encode(&mut tape, &batch, Pass::default());
     let loss = match model.head() {
-        Head::MaskedLm => model.masked_loss(&mut tape, hidden, &labelled, &targets).0,
+        Head::MaskedLm => {
+            let scale = 1.0 / targets.len() as f32;
+            model.masked_loss(&mut tape, hidden, &labelled, &targets, scale, &mut VocabularyLoss::default())
+        }
         _ => {
             let logits = model.logits(&mut tape, hidden, &batch.sequences, &labelled, None);
             tape.cross_entropy(logits, &targets)
         }
     };
     close(&tape.value(loss).to_vec(), &reference.floats("loss"), "loss");
-    tape.backward(loss, 1.0, &mut gradients);
+    tape.backward(loss);
     let names = reference.gradients();
     assert!(names.len() >= 6);
     for name in names {

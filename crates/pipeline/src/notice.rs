@@ -41,7 +41,12 @@ pub enum Notice<'a> {
         tokens_per_s: f64,
     },
     /// The held-out loss was measured.
-    HeldOut(&'a HeldOutReport),
+    HeldOut {
+        /// What was found.
+        report: &'a HeldOutReport,
+        /// The share of the time so far that steps waited for their batches.
+        waiting: f64,
+    },
     /// A model was fine-tuned and measured.
     Cell {
         /// The task.

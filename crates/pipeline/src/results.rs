@@ -120,6 +120,8 @@ pub struct PretrainingFacts {
     pub flops: f64,
     /// Seconds of computing, over all interruptions.
     pub wall_s: f64,
+    /// Seconds of these that steps waited for their batches.
+    pub waited_s: f64,
     /// Training points, thinned to at most a few hundred.
     pub curve: Vec<PretrainingPoint>,
     /// Held-out loss (nats per masked token) by step.

@@ -80,13 +80,14 @@ impl AdamW {
         gradients: &mut Gradients,
         learning_rate: f64,
     ) -> f64 {
+        let gradients = gradients.flat(parameters);
         let norm = global_norm(device, gradients);
         self.moments.num_steps += 1;
         let update = Update::new(&self.config, self.moments.num_steps, learning_rate, norm);
         let decays = &self.decays;
         device.install(|| {
             let weights = parameters.flat_mut().par_chunks_mut(ELEMENTS_PER_JOB);
-            let gradients = gradients.0.par_chunks_mut(ELEMENTS_PER_JOB);
+            let gradients = gradients.par_chunks_mut(ELEMENTS_PER_JOB);
             let first = self.moments.first.par_chunks_mut(ELEMENTS_PER_JOB);
             let second = self.moments.second.par_chunks_mut(ELEMENTS_PER_JOB);
             weights.zip(gradients).zip(first.zip(second)).enumerate().for_each(|(job, ((w, g), (m, v)))| {
@@ -117,8 +118,8 @@ fn pieces(
     })
 }
 
-fn global_norm(device: &Device, gradients: &Gradients) -> f64 {
-    let blocks = gradients.0.par_chunks(ELEMENTS_PER_JOB);
+fn global_norm(device: &Device, gradients: &[f32]) -> f64 {
+    let blocks = gradients.par_chunks(ELEMENTS_PER_JOB);
     let partial: Vec<f64> = device.install(|| blocks.map(|block| f64::from(square_sum(block))).collect());
     partial.iter().sum::<f64>().sqrt()
 }

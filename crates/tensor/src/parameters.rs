@@ -1,5 +1,7 @@
 //! Weights and their gradients, each in one flat buffer, so that optimizer, digest and checkpoint are single passes.
 
+use std::collections::BTreeMap;
+use std::mem::take;
 use std::ops::Range;
 
 use arable_core::Digest;
@@ -115,25 +117,59 @@ impl Parameters {
 
 /// The gradient of a loss by every weight, laid out as the weights are.
 #[derive(Clone, Debug)]
-pub struct Gradients(pub(crate) Vec<f32>);
+pub struct Gradients {
+    dense: Vec<f32>,
+    scattered: BTreeMap<ParameterId, Scattered>,
+}
+
+/// Gradients by some rows of a table. They have sums of their own: a table that is also a decoder gets gradients in two
+/// ways, and one sum over both would depend on how a batch is spread over tapes.
+#[derive(Clone, Debug)]
+pub(crate) struct Scattered {
+    /// As the table: `[rows, cols]`, zero outside the touched rows.
+    pub(crate) sums: Vec<f32>,
+    /// Which rows were added to.
+    pub(crate) touched: Vec<bool>,
+}
 
 impl Gradients {
     /// Zero for every weight of `parameters`.
     pub fn zeros(parameters: &Parameters) -> Self {
-        Self(vec![0.0; parameters.num_elements()])
+        Self { dense: vec![0.0; parameters.num_elements()], scattered: BTreeMap::new() }
     }
 
     /// The gradient by one parameter.
-    pub fn of(&self, parameters: &Parameters, id: ParameterId) -> &[f32] {
-        &self.0[parameters.range(id)]
+    pub fn of(&mut self, parameters: &Parameters, id: ParameterId) -> &[f32] {
+        self.gather(parameters);
+        &self.dense[parameters.range(id)]
     }
 
     /// Every element, in the order of the weights.
-    pub fn flat(&self) -> &[f32] {
-        &self.0
+    pub fn flat(&mut self, parameters: &Parameters) -> &mut [f32] {
+        self.gather(parameters);
+        &mut self.dense
     }
 
     pub(crate) fn of_mut(&mut self, parameters: &Parameters, id: ParameterId) -> &mut [f32] {
-        &mut self.0[parameters.range(id)]
+        &mut self.dense[parameters.range(id)]
+    }
+
+    pub(crate) fn scattered_mut(&mut self, parameters: &Parameters, id: ParameterId) -> &mut Scattered {
+        let spec = parameters.spec(id);
+        let empty = || Scattered { sums: vec![0.0; spec.len()], touched: vec![false; spec.shape[0]] };
+        self.scattered.entry(id).or_insert_with(empty)
+    }
+
+    /// Moves what was scattered to where it belongs.
+    fn gather(&mut self, parameters: &Parameters) {
+        for (&id, Scattered { sums, touched }) in &mut self.scattered {
+            let cols = parameters.spec(id).shape[1];
+            let rows = self.dense[parameters.range(id)].chunks_exact_mut(cols).zip(sums.chunks_exact_mut(cols));
+            for ((dense, sums), touched) in rows.zip(touched) {
+                if take(touched) {
+                    dense.iter_mut().zip(sums).for_each(|(dense, sum)| *dense += take(sum));
+                }
+            }
+        }
     }
 }

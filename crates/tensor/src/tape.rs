@@ -1,6 +1,7 @@
 //! What was computed, in order, so that gradients can be computed backwards.
 
 use crate::device::Device;
+use crate::ops::Sequences;
 use crate::parameters::{Gradients, ParameterId, Parameters};
 use crate::tensor::Tensor;
 
@@ -17,31 +18,51 @@ pub trait Op: Send {
 struct Node {
     value: Tensor,
     op: Option<Box<dyn Op>>,
+    /// Blocks of rows that gradients by parameters are summed over one by one; `None` is all rows at once.
+    blocks: Option<Sequences>,
 }
 
-/// A forward computation over fixed parameters. With `record`, it can be run backwards.
+impl Node {
+    fn blocks(&self) -> Sequences {
+        self.blocks.clone().unwrap_or_else(|| Sequences::of_lengths([self.value.rows()]))
+    }
+}
+
+/// A forward computation over fixed parameters. With gradients to add to, it can be run backwards.
 pub struct Tape<'a> {
     device: &'a Device,
     parameters: &'a Parameters,
+    gradients: Option<&'a mut Gradients>,
     nodes: Vec<Node>,
     record: bool,
 }
 
 impl<'a> Tape<'a> {
-    /// A tape that can be run backwards.
-    pub fn recording(device: &'a Device, parameters: &'a Parameters) -> Self {
-        Self { device, parameters, nodes: Vec::new(), record: true }
+    /// A tape that can be run backwards; what it finds is added to `gradients`.
+    pub fn recording(device: &'a Device, parameters: &'a Parameters, gradients: &'a mut Gradients) -> Self {
+        Self { device, parameters, gradients: Some(gradients), nodes: Vec::new(), record: true }
     }
 
     /// A tape for the forward pass alone.
     pub fn inference(device: &'a Device, parameters: &'a Parameters) -> Self {
-        Self { device, parameters, nodes: Vec::new(), record: false }
+        Self { device, parameters, gradients: None, nodes: Vec::new(), record: false }
     }
 
     /// Puts an input on the tape. No gradient flows beyond it.
     pub fn input(&mut self, value: Tensor) -> Var {
-        self.nodes.push(Node { value, op: None });
+        self.nodes.push(Node { value, op: None, blocks: None });
         Var(self.nodes.len() - 1)
+    }
+
+    /// Cuts the rows of `var`, and of all that is computed from them row by row, into blocks. Gradients by parameters
+    /// are summed block after block, so that a batch has the same gradient, bit for bit, however its blocks are spread
+    /// over tapes.
+    ///
+    /// # Panics
+    /// When the blocks do not cover the rows.
+    pub fn cut(&mut self, var: Var, blocks: Sequences) {
+        assert_eq!(blocks.num_rows(), self.value(var).rows(), "blocks cover the rows");
+        self.nodes[var.0].blocks = Some(blocks);
     }
 
     /// The value of `var`.
@@ -64,43 +85,71 @@ impl<'a> Tape<'a> {
         self.parameters
     }
 
+    /// As [`Backprop::blocks`].
+    pub(crate) fn blocks(&self, var: Var) -> Sequences {
+        self.nodes[var.0].blocks()
+    }
+
+    /// A value, and the gradients that are added to on a tape that records.
+    pub(crate) fn value_and_gradients(&mut self, var: Var) -> (&Tensor, Option<&mut Gradients>) {
+        (&self.nodes[var.0].value, self.gradients.as_deref_mut().filter(|_| self.record))
+    }
+
     pub(crate) fn push(&mut self, value: Tensor, op: impl Op + 'static) -> Var {
+        self.push_cut(value, op, None)
+    }
+
+    /// Puts a value on the tape whose row `i` depends on row `i` of `like` alone, or on its sequence.
+    pub(crate) fn push_like(&mut self, like: Var, value: Tensor, op: impl Op + 'static) -> Var {
+        let blocks = self.nodes[like.0].blocks.clone();
+        self.push_cut(value, op, blocks)
+    }
+
+    pub(crate) fn push_cut(&mut self, value: Tensor, op: impl Op + 'static, blocks: Option<Sequences>) -> Var {
         let op: Option<Box<dyn Op>> = if self.record { Some(Box::new(op)) } else { None };
-        self.nodes.push(Node { value, op });
+        self.nodes.push(Node { value, op, blocks });
         Var(self.nodes.len() - 1)
     }
 
-    /// Runs the tape backwards from the scalar `loss` and adds `scale` times its gradient to `gradients`.
+    /// Computes `part(x)` and keeps nothing between. Where the tape records, the backward pass computes it again
+    /// (activation checkpointing, Chen et al. 2016): less memory for one more forward pass, and not a bit of difference.
+    pub fn recomputed(&mut self, x: Var, part: impl Fn(&mut Tape<'_>, Var) -> Var + Send + 'static) -> Var {
+        let (start, record) = (self.nodes.len(), std::mem::replace(&mut self.record, false));
+        let y = part(self, x);
+        self.record = record;
+        assert_eq!(y.0 + 1, self.nodes.len(), "a part ends with its result");
+        let Some(Node { value, blocks, .. }) = self.nodes.pop() else { return x };
+        self.nodes.truncate(start);
+        self.push_cut(value, Recomputed { x, part: Box::new(part) }, blocks)
+    }
+
+    /// Runs the tape backwards from the scalar `loss`.
     ///
     /// # Panics
     /// When the tape does not record or `loss` is not a scalar.
-    pub fn backward(self, loss: Var, scale: f32, gradients: &mut Gradients) {
+    pub fn backward(self, loss: Var) {
         assert_eq!(self.value(loss).rows() * self.value(loss).cols(), 1, "a loss is a scalar");
-        let seed = self.device.tensor(1, 1, &[scale]);
-        self.backward_from(&mut [Some((loss, seed))], gradients);
+        let seed = self.device.ones(1, 1);
+        self.backward_with(loss, seed, &[]);
     }
 
-    /// Runs the tape backwards from gradients by any values and returns the gradient by each of `inputs`.
-    pub fn backward_with(self, seeds: Vec<(Var, Tensor)>, inputs: &[Var], gradients: &mut Gradients) -> Vec<Tensor> {
-        let mut seeds: Vec<_> = seeds.into_iter().map(Some).collect();
-        let (device, mut grads) = (self.device, self.backward_from(&mut seeds, gradients));
-        inputs.iter().map(|var| grads[var.0].take().unwrap_or_else(|| device.zeros(0, 0))).collect()
-    }
-
-    fn backward_from(self, seeds: &mut [Option<(Var, Tensor)>], gradients: &mut Gradients) -> Vec<Option<Tensor>> {
-        assert!(self.record, "only a recording tape runs backwards");
-        let Self { device, parameters, mut nodes, .. } = self;
+    /// Runs the tape backwards from the gradient `seed` by `output` and returns the gradient by each of `inputs`.
+    ///
+    /// # Panics
+    /// When the tape does not record.
+    pub fn backward_with(self, output: Var, seed: Tensor, inputs: &[Var]) -> Vec<Tensor> {
+        let Self { device, parameters, gradients: Some(gradients), mut nodes, record: true } = self else {
+            panic!("only a recording tape runs backwards")
+        };
         let mut grads: Vec<Option<Tensor>> = nodes.iter().map(|_| None).collect();
-        for (var, grad) in seeds.iter_mut().filter_map(Option::take) {
-            grads[var.0] = Some(grad);
-        }
-        while let Some(Node { value, op }) = nodes.pop() {
+        grads[output.0] = Some(seed);
+        while let Some(Node { value, op, .. }) = nodes.pop() {
             let Some(op) = op else { continue };
             let Some(grad) = grads[nodes.len()].take() else { continue };
             let mut backprop = Backprop { device, parameters, gradients, nodes: &nodes, grads: &mut grads };
             op.backward(&mut backprop, &value, grad);
         }
-        grads
+        inputs.iter().map(|var| grads[var.0].take().unwrap_or_else(|| device.zeros(0, 0))).collect()
     }
 }
 
@@ -121,6 +170,11 @@ impl<'a> Backprop<'a> {
         &self.nodes[var.0].value
     }
 
+    /// The rows of `var` whose part of a parameter's gradient is summed on its own, in order.
+    pub(crate) fn blocks(&self, var: Var) -> Sequences {
+        self.nodes[var.0].blocks()
+    }
+
     /// Adds `grad` to the gradient by `var`.
     pub(crate) fn give(&mut self, var: Var, grad: Tensor) {
         match &mut self.grads[var.0] {
@@ -132,5 +186,26 @@ impl<'a> Backprop<'a> {
     /// The gradient by a parameter, to be added to.
     pub(crate) fn gradient(&mut self, id: ParameterId) -> &mut [f32] {
         self.gradients.of_mut(self.parameters, id)
+    }
+
+    /// All gradients by parameters.
+    pub(crate) fn gradients(&mut self) -> &mut Gradients {
+        self.gradients
+    }
+}
+
+struct Recomputed<F> {
+    x: Var,
+    part: Box<F>,
+}
+
+impl<F: Fn(&mut Tape<'_>, Var) -> Var + Send> Op for Recomputed<F> {
+    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
+        let mut tape = Tape::recording(backprop.device, backprop.parameters, backprop.gradients);
+        let x = tape.input(backprop.device.copy(&backprop.nodes[self.x.0].value));
+        tape.nodes[x.0].blocks.clone_from(&backprop.nodes[self.x.0].blocks);
+        let y = (self.part)(&mut tape, x);
+        let dx = tape.backward_with(y, grad, &[x]);
+        dx.into_iter().for_each(|dx| backprop.give(self.x, dx));
     }
 }

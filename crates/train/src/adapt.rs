@@ -1,7 +1,7 @@
 //! Fine-tuning on labelled examples, with the best weights on the development set kept.
 
 use arable_core::{Probability, Seed};
-use arable_model::{Batch, Dropout, Model};
+use arable_model::{Batch, Dropout, Model, Pass};
 use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Tape, Var};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -122,13 +122,13 @@ pub fn finetune(
     for step in 0..num_steps {
         let chosen = batch_indices(examples.len(), config.batch_size, step, seed);
         let batch: Vec<&EncodedExample> = chosen.iter().map(|&idx| &examples[idx]).collect();
-        let dropout = Dropout { p: config.dropout, stream: seed.stream("dropout"), step };
+        let dropout = Dropout { p: config.dropout, stream: seed.stream("dropout"), step, first_row: 0 };
         let rate = learning_rate * schedule::linear((step as f64 + 0.5) / num_steps as f64, config.warmup);
         let (loss_value, tokens, grad_norm) = device.install(|| {
-            let mut tape = Tape::recording(device, model.parameters());
+            let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
             let (loss, tokens) = task_loss(&model, &mut tape, &batch, dropout);
             let loss_value = f64::from(tape.value(loss).scalar());
-            tape.backward(loss, 1.0, &mut gradients);
+            tape.backward(loss);
             (loss_value, tokens, optimizer.step(device, model.parameters_mut(), &mut gradients, rate))
         });
         if !(loss_value.is_finite() && grad_norm.is_finite()) {
@@ -161,7 +161,7 @@ fn batch_indices(num_examples: usize, batch_size: usize, step: u64, seed: Seed) 
 
 fn task_loss(model: &Model, tape: &mut Tape<'_>, batch: &[&EncodedExample], dropout: Dropout) -> (Var, usize) {
     let (packed, positions) = pack(batch);
-    let hidden = model.encode(tape, &packed, Some(dropout));
+    let hidden = model.encode(tape, &packed, Pass { dropout: Some(dropout), ..Pass::default() });
     let logits = model.logits(tape, hidden, &packed.sequences, &positions, Some(dropout));
     let (mut classes, mut switches) = (Vec::new(), Vec::new());
     for example in batch {
@@ -212,7 +212,7 @@ fn predict_batch(model: &Model, device: &Device, batch: &[EncodedExample]) -> Ve
     let (packed, positions) = pack(&refs);
     let (cols, values) = device.install(|| {
         let mut tape = Tape::inference(device, model.parameters());
-        let hidden = model.encode(&mut tape, &packed, None);
+        let hidden = model.encode(&mut tape, &packed, Pass::default());
         let logits = model.logits(&mut tape, hidden, &packed.sequences, &positions, None);
         (tape.value(logits).cols(), tape.value(logits).to_vec())
     });

@@ -1,14 +1,18 @@
 //! The loop of masked pretraining.
 
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
 use arable_core::{Count, Probability, Seed};
-use arable_model::{Dropout, Model};
+use arable_model::{Dropout, Model, Pass};
+use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Tape};
 use arable_tokenize::Shards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::loader::{Cursor, Loader};
-use crate::objective::mlm::{self, MlmConfig, Specials};
+use crate::objective::mlm::{self, MaskedBatch, MlmConfig, Part, Specials};
 use crate::schedule::ScheduleConfig;
 use crate::{Control, TrainError};
 
@@ -40,6 +44,25 @@ pub struct PretrainConfig {
     pub held_out_tokens: Count,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// What is saved in memory. The weights are the same, bit for bit, whatever it says.
+    pub memory: MemoryConfig,
+}
+
+/// Less memory for more time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// Tokens that are trained on at a time, at most; a larger batch is the sum of such parts (gradient accumulation).
+    /// Blocks of 2,048 tokens stay together.
+    pub tokens_at_a_time: usize,
+    /// The first layers whose activations are computed again in the backward pass (activation checkpointing).
+    pub recomputed_layers: usize,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { tokens_at_a_time: 8192, recomputed_layers: 0 }
+    }
 }
 
 impl Default for PretrainConfig {
@@ -57,6 +80,7 @@ impl Default for PretrainConfig {
             held_out_every: 200,
             held_out_tokens: Count(100_000),
             checkpoint_every: 200,
+            memory: MemoryConfig::default(),
         }
     }
 }
@@ -123,7 +147,12 @@ pub struct HeldOutReport {
 /// What happens in a pretraining, as observers see it.
 pub enum Event<'a> {
     /// A step was taken.
-    Step(&'a StepReport),
+    Step {
+        /// What it found.
+        report: &'a StepReport,
+        /// How long it waited for its batch.
+        waited: Duration,
+    },
     /// The held-out loss was measured.
     HeldOut(&'a HeldOutReport),
     /// The state is to be kept: at the configured steps, before a stop, and at the end.
@@ -172,13 +201,63 @@ pub fn pretrain(
     observer: &mut dyn Observer,
 ) -> Result<bool, TrainError> {
     let order = Some(seed.stream("order"));
-    let mut loader = Loader::new(text.train, config.max_length, config.tokens_per_batch, order, state.progress.cursor)?;
+    let loader = Loader::new(text.train, config.max_length, config.tokens_per_batch, order, state.progress.cursor)?;
+    std::thread::scope(|scope| {
+        let (give, batches) = sync_channel(BATCHES_AHEAD);
+        let first = state.progress.step;
+        scope.spawn(move || prepare(config, text.specials, seed, loader, first, &give));
+        steps(config, text, device, seed, state, observer, &batches)
+    })
+}
+
+/// Batches that wait for their step, at most.
+const BATCHES_AHEAD: usize = 2;
+
+/// A batch and the place in the data after it.
+struct Prepared {
+    masked: MaskedBatch,
+    cursor: Cursor,
+}
+
+/// Makes batches until nobody takes them any more.
+fn prepare(
+    config: &PretrainConfig,
+    specials: Specials,
+    seed: Seed,
+    mut loader: Loader<'_>,
+    first: u64,
+    give: &SyncSender<Result<Prepared, TrainError>>,
+) {
+    for step in first.. {
+        let batch = loader.next_batch().map(|sequences| {
+            let masked = mlm::mask(&config.mlm, specials, &sequences, seed.stream("masks"), step);
+            Prepared { masked, cursor: loader.cursor() }
+        });
+        let failed = batch.is_err();
+        if give.send(batch).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn steps(
+    config: &PretrainConfig,
+    text: &Text<'_>,
+    device: &Device,
+    seed: Seed,
+    state: &mut Pretraining,
+    observer: &mut dyn Observer,
+    batches: &Receiver<Result<Prepared, TrainError>>,
+) -> Result<bool, TrainError> {
     let mut gradients = Gradients::zeros(state.model.parameters());
     let mut saved = state.progress.step;
     let mut tell = |event: Event<'_>| observer.observe(&event).map_err(TrainError::Observer);
     while state.progress.num_tokens < config.num_tokens.0 {
-        let report = step(config, text.specials, device, seed, state, &mut loader, &mut gradients)?;
-        let mut control = tell(Event::Step(&report))?;
+        let start = Instant::now();
+        let prepared = batches.recv().expect("batches come until an error or the end of the steps")?;
+        let waited = start.elapsed();
+        let report = step(config, device, seed, state, &prepared, &mut gradients)?;
+        let mut control = tell(Event::Step { report: &report, waited })?;
         let last = report.num_tokens >= config.num_tokens.0;
         if last || report.step % config.held_out_every == 0 {
             let held_out = held_out_loss(config, text, device, seed, state)?;
@@ -202,35 +281,39 @@ pub fn pretrain(
 
 fn step(
     config: &PretrainConfig,
-    specials: Specials,
     device: &Device,
     seed: Seed,
     state: &mut Pretraining,
-    loader: &mut Loader<'_>,
+    prepared: &Prepared,
     gradients: &mut Gradients,
 ) -> Result<StepReport, TrainError> {
-    let sequences = loader.next_batch()?;
-    let at = state.progress.step;
-    let masked = mlm::mask(&config.mlm, specials, &sequences, seed.stream("masks"), at);
+    let (at, masked) = (state.progress.step, &prepared.masked);
     let progress = state.progress.num_tokens as f64 / config.num_tokens.0 as f64;
     // The first step would have rate 0: the rate is that of the middle of the batch.
     let half = 0.5 * masked.batch.ids.len() as f64 / config.num_tokens.0 as f64;
     let learning_rate = config.learning_rate * config.schedule.factor((progress + half).min(1.0));
-    let dropout = Dropout { p: config.dropout, stream: seed.stream("dropout"), step: at };
+    let num_masked = masked.targets.len().max(1);
     let (loss, grad_norm) = device.install(|| {
-        let mut tape = Tape::recording(device, state.model.parameters());
-        let hidden = state.model.encode(&mut tape, &masked.batch, Some(dropout));
-        let (loss, found) = state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets);
-        tape.backward(loss, 1.0, gradients);
+        let mut found = VocabularyLoss::default();
+        for Part { masked, first_row } in masked.parts(config.memory.tokens_at_a_time) {
+            let dropout = Some(Dropout { p: config.dropout, stream: seed.stream("dropout"), step: at, first_row });
+            let pass = Pass { dropout, recomputed_layers: config.memory.recomputed_layers };
+            let mut tape = Tape::recording(device, state.model.parameters(), gradients);
+            let hidden = state.model.encode(&mut tape, &masked.batch, pass);
+            let MaskedBatch { positions, targets, .. } = &masked;
+            let scale = 1.0 / num_masked as f32;
+            let loss = state.model.masked_loss(&mut tape, hidden, positions, targets, scale, &mut found);
+            tape.backward(loss);
+        }
         let grad_norm = state.optimizer.step(device, state.model.parameters_mut(), gradients, learning_rate);
-        (found.sum / masked.targets.len().max(1) as f64, grad_norm)
+        (found.sum / num_masked as f64, grad_norm)
     });
     if !(loss.is_finite() && grad_norm.is_finite()) {
         return Err(TrainError::Diverged { step: at, loss, grad_norm });
     }
     state.progress.step += 1;
     state.progress.num_tokens += masked.batch.ids.len() as u64;
-    state.progress.cursor = loader.cursor();
+    state.progress.cursor = prepared.cursor;
     let Progress { step, num_tokens, cursor } = state.progress;
     Ok(StepReport { step, num_tokens, loss, grad_norm, learning_rate, epoch: cursor.epoch })
 }
@@ -247,20 +330,18 @@ pub fn held_out_loss(
     state: &Pretraining,
 ) -> Result<HeldOutReport, TrainError> {
     let mut loader = Loader::new(text.held_out, config.max_length, config.tokens_per_batch, None, Cursor::default())?;
-    let (mut sum, mut num_right, mut num_masked, mut num_tokens) = (0.0, 0, 0, 0);
+    let (mut found, mut num_masked, mut num_tokens) = (VocabularyLoss::default(), 0, 0);
     for batch in 0.. {
         let sequences = loader.next_batch()?;
         if loader.cursor().epoch > 0 || num_tokens >= config.held_out_tokens.0 {
             break;
         }
         let masked = mlm::mask(&config.mlm, text.specials, &sequences, seed.stream("held-out masks"), batch);
-        let found = device.install(|| {
+        device.install(|| {
             let mut tape = Tape::inference(device, state.model.parameters());
-            let hidden = state.model.encode(&mut tape, &masked.batch, None);
-            state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets).1
+            let hidden = state.model.encode(&mut tape, &masked.batch, Pass::default());
+            state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets, 1.0, &mut found);
         });
-        sum += found.sum;
-        num_right += found.num_right;
         num_masked += masked.targets.len();
         num_tokens += masked.batch.ids.len() as u64;
     }
@@ -268,7 +349,7 @@ pub fn held_out_loss(
     Ok(HeldOutReport {
         step: state.progress.step,
         num_tokens: state.progress.num_tokens,
-        loss: sum / count,
-        accuracy: num_right as f64 / count,
+        loss: found.sum / count,
+        accuracy: found.num_right as f64 / count,
     })
 }

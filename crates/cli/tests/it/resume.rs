@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use arable_core::Seed;
 use serde_json::Value;
 
 use crate::domain::{Domain, artifacts, text};
@@ -35,31 +36,44 @@ fn scores(out: &Path) -> Vec<Value> {
 /// Long enough to be caught in the middle.
 const LONG: [&str; 2] = ["--set", "pretrain.num_tokens=60000"];
 
-/// Kills at moments that differ from round to round until the run is through.
+/// How often the test kills: a dozen times, or as `ARABLE_KILLS` says (1,000 take about ten minutes).
+fn num_kills_wanted() -> u64 {
+    std::env::var("ARABLE_KILLS").map_or(12, |text| text.parse().expect("ARABLE_KILLS is a number"))
+}
+
+/// Runs are killed at random moments until they are through, one run after the other.
 #[test]
 fn kills_change_no_bit_of_the_weights() {
     let domain = Domain::new();
     domain.ok(&[&["run", "--out", "whole"][..], &LONG].concat());
-    let mut num_kills = 0;
-    for round in 0.. {
-        assert!(round < 100, "the run goes on from where it was");
-        let started = domain.path("runs/small/run.json").exists();
-        let mut command = domain.command(&if started { vec!["resume"] } else { [&["run"][..], &LONG].concat() });
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        sleep(Duration::from_millis(120 + 37 * (round % 7)));
-        if child.try_wait().unwrap().is_some_and(|status| status.success()) {
-            break;
+    let want = domain.weights("whole");
+    let mut moments = Seed(11).stream("moments").at(0, 0);
+    let (mut num_kills, wanted) = (0, num_kills_wanted());
+    for run in 0.. {
+        let out = format!("runs-{run}");
+        loop {
+            let started = domain.path(&out).join("small/run.json").exists();
+            let command = if started { vec!["resume"] } else { [&["run"][..], &LONG].concat() };
+            let mut command = domain.command(&[&command[..], &["--out", &out]].concat());
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            sleep(Duration::from_millis(20 + moments.below(400) as u64));
+            if child.try_wait().unwrap().is_some_and(|status| status.success()) {
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            num_kills += 1;
+            if num_kills == wanted {
+                domain.ok(&["resume", "--out", &out]);
+                break;
+            }
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        num_kills += 1;
-        if num_kills >= 12 {
-            domain.ok(&["resume"]);
-            break;
+        assert_eq!(domain.weights(&out), want, "run {run} after {num_kills} kills");
+        if num_kills == wanted {
+            return;
         }
+        std::fs::remove_dir_all(domain.path(&out)).unwrap();
     }
-    assert!(num_kills > 0, "the run was killed at least once");
-    assert_eq!(domain.weights("runs"), domain.weights("whole"));
 }
 
 /// The whole checkpoints of a working folder, oldest first.

@@ -1,8 +1,9 @@
 //! Products, operations, whole steps.
 
 use arable_core::Seed;
-use arable_model::{Batch, Head, Model};
+use arable_model::{Batch, Head, Model, Pass};
 use arable_tensor::kernels::{Init, MatRef};
+use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{
     AdamW, AdamWConfig, AttentionShape, Gradients, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var,
 };
@@ -70,7 +71,7 @@ impl Bench<'_> {
         let targets: Vec<u32> = (0..masked).map(|i| (i * 31 % vocab) as u32).collect();
         let flops = 6.0 * (masked * h * vocab) as f64;
         self.operation("vocabulary loss", flops, "FLOP", &parameters, (masked, h), |tape, x| {
-            tape.linear_cross_entropy(x, table, bias, &targets).0
+            tape.linear_cross_entropy(x, (table, bias), &targets, 1e-3, &mut VocabularyLoss::default())
         });
         self.optimizer(parameters, table);
     }
@@ -89,12 +90,12 @@ impl Bench<'_> {
         // Making the input and the gradient of the output is part of the time: in a model, other operations do it.
         self.time("operations", name, amount, unit, || {
             device.install(|| {
-                let mut tape = Tape::recording(device, parameters);
+                let mut tape = Tape::recording(device, parameters, &mut gradients);
                 let x = tape.input(device.tensor(rows, cols, &input));
                 let y = op(&mut tape, x);
                 let (rows, cols) = (tape.value(y).rows(), tape.value(y).cols());
                 let seed = device.ones(rows, cols);
-                tape.backward_with(vec![(y, seed)], &[], &mut gradients);
+                tape.backward_with(y, seed, &[]);
             });
         });
     }
@@ -118,10 +119,11 @@ impl Bench<'_> {
         let mut gradients = Gradients::zeros(model.parameters());
         let mut step = || {
             device.install(|| {
-                let mut tape = Tape::recording(device, model.parameters());
-                let hidden = model.encode(&mut tape, &batch, None);
-                let (loss, _) = model.masked_loss(&mut tape, hidden, &positions, &targets);
-                tape.backward(loss, 1.0, &mut gradients);
+                let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
+                let hidden = model.encode(&mut tape, &batch, Pass::default());
+                let (scale, mut found) = (1.0 / targets.len() as f32, VocabularyLoss::default());
+                let loss = model.masked_loss(&mut tape, hidden, &positions, &targets, scale, &mut found);
+                tape.backward(loss);
                 optimizer.step(device, model.parameters_mut(), &mut gradients, 1e-4);
             });
         };
@@ -139,7 +141,7 @@ impl Bench<'_> {
         self.time("inference", "encoder", tokens, "token", || {
             device.install(|| {
                 let mut tape = Tape::inference(device, model.parameters());
-                let hidden = model.encode(&mut tape, &batch, None);
+                let hidden = model.encode(&mut tape, &batch, Pass::default());
                 tape.gather_rows(hidden, positions.clone(), 1);
             });
         });

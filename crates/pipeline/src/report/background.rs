@@ -183,6 +183,7 @@ fn pretraining_cost(results: &Results) -> Markup {
                 }
                 @if facts.wall_s > 0.0 {
                     (fact("Tokens per second", &format::compact(facts.num_tokens as f64 / facts.wall_s)))
+                    (fact("Waiting for data", &format!("{:.2} % of the time", 100.0 * facts.waited_s / facts.wall_s)))
                 }
             }
         }

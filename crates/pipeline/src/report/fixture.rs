@@ -183,6 +183,7 @@ fn pretraining_facts() -> PretrainingFacts {
         num_tokens: 24_576_000,
         flops: 1.21e15,
         wall_s: 2510.0,
+        waited_s: 0.4,
         curve: (1..=200).map(point).collect(),
         held_out: (1..=10).map(held_out).collect(),
     }

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use arable_core::Digest;
@@ -13,7 +13,9 @@ use arable_ledger::{Artifact, Draft, Fingerprint, newest_valid, seal, workspace}
 use arable_model::{Head, Model, ModelConfig};
 use arable_tokenize::Vocabulary;
 use arable_train::objective::mlm::Specials;
-use arable_train::pretrain::{Event, HeldOutReport, Observer, PretrainConfig, Pretraining, StepReport, Text};
+use arable_train::pretrain::{
+    Event, HeldOutReport, MemoryConfig, Observer, PretrainConfig, Pretraining, StepReport, Text,
+};
 use arable_train::{Control, checkpoint};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -28,12 +30,15 @@ use crate::tensorboard::{self, EventWriter};
 
 const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
+const CLOCK: &str = "clock.json";
 /// Checkpoints kept beside each other and beside the best; older ones are deleted.
 const NUM_KEPT: usize = 3;
 
+/// All that the weights depend on.
 pub(crate) fn config(run: &Run<'_>) -> (ModelConfig, PretrainConfig, &'static str) {
     let config = run.domain.config();
-    (config.model.clone(), config.pretrain.clone(), run.device.precision().name())
+    let pretrain = PretrainConfig { memory: MemoryConfig::default(), ..config.pretrain.clone() };
+    (config.model.clone(), pretrain, run.device.precision().name())
 }
 
 /// One line of `metrics.jsonl`.
@@ -62,7 +67,7 @@ pub(crate) fn run(run: &mut Run<'_>, vocabulary: &Artifact, tokens: &Artifact) -
         let words = tokenizer::load(vocabulary)?;
         let (train, held_out) = shards::load(tokens)?;
         let text = Text { train: &train, held_out: &held_out, specials: specials(&words) };
-        let (model_config, pretrain_config, _) = &config;
+        let (model_config, pretrain_config) = (&config.0, &run.domain.config().pretrain);
         let folder = draft.path();
         let mut state = match resume(run, pretrain_config, folder)? {
             Some(state) => state,
@@ -151,6 +156,7 @@ struct Watch<'r, 'a> {
     recent: VecDeque<(Instant, u64)>,
     start: Instant,
     earlier_s: f64,
+    waited_s: f64,
 }
 
 impl<'r, 'a> Watch<'r, 'a> {
@@ -165,6 +171,7 @@ impl<'r, 'a> Watch<'r, 'a> {
         let folder = draft.path().to_owned();
         fs::create_dir_all(folder.join(CHECKPOINTS))?;
         let events = event_file(&folder)?.unwrap_or_else(|| folder.join(tensorboard::file_name(now())));
+        let earlier = if state.progress.step > 0 { clock(&folder)? } else { Clock::default() };
         let start = Instant::now();
         Ok(Self {
             run,
@@ -175,7 +182,8 @@ impl<'r, 'a> Watch<'r, 'a> {
             events: EventWriter::append_to(&events, now())?,
             recent: [(start, state.progress.num_tokens)].into(),
             start,
-            earlier_s: if state.progress.step > 0 { wall_s(&folder)? } else { 0.0 },
+            earlier_s: earlier.wall_s,
+            waited_s: earlier.waited_s,
             folder,
         })
     }
@@ -184,7 +192,8 @@ impl<'r, 'a> Watch<'r, 'a> {
         Ok(writeln!(self.metrics, "{}", serde_json::to_string(metric)?)?)
     }
 
-    fn on_step(&mut self, report: &StepReport) -> Result<()> {
+    fn on_step(&mut self, report: &StepReport, waited: Duration) -> Result<()> {
+        self.waited_s += waited.as_secs_f64();
         self.write(&Metric::Step(*report))?;
         let scalars = [
             ("train/loss", report.loss),
@@ -210,7 +219,8 @@ impl<'r, 'a> Watch<'r, 'a> {
         self.events.scalar("held_out/loss", report.step, now(), report.loss)?;
         self.events.scalar("held_out/accuracy", report.step, now(), report.accuracy)?;
         self.events.flush()?;
-        self.run.reporter.notice(&Notice::HeldOut(report));
+        let Clock { wall_s, waited_s } = self.clock();
+        self.run.reporter.notice(&Notice::HeldOut { report, waiting: waited_s / wall_s });
         Ok(())
     }
 
@@ -226,7 +236,7 @@ impl<'r, 'a> Watch<'r, 'a> {
         }
         let summary = json!({ "step": state.progress.step, "weights": state.model.parameters().digest() });
         seal(&checkpoints.join(&name), &self.fingerprint, summary).advise()?;
-        self.save_wall_s()?;
+        self.save_clock()?;
         point(&checkpoints, "latest", &name)?;
         let held_out = held_out_curve(&self.folder)?;
         let kept = held_out.iter().filter(|report| checkpoints.join(checkpoint_name(report.step)).exists());
@@ -236,9 +246,12 @@ impl<'r, 'a> Watch<'r, 'a> {
         delete_old(&checkpoints)
     }
 
-    fn save_wall_s(&self) -> Result<()> {
-        let wall_s = self.earlier_s + self.start.elapsed().as_secs_f64();
-        write_json(&self.folder.join("wall_s.json"), &wall_s)
+    fn clock(&self) -> Clock {
+        Clock { wall_s: self.earlier_s + self.start.elapsed().as_secs_f64(), waited_s: self.waited_s }
+    }
+
+    fn save_clock(&self) -> Result<()> {
+        write_json(&self.folder.join(CLOCK), &self.clock())
     }
 
     /// At the end the folder holds the last checkpoint as the model, and metrics and events that are on disk.
@@ -246,15 +259,22 @@ impl<'r, 'a> Watch<'r, 'a> {
         self.events.flush()?;
         self.metrics.sync_data()?;
         if state.progress.num_tokens >= self.total {
-            self.save_wall_s()?;
+            self.save_clock()?;
         }
         Ok(())
     }
 }
 
-fn wall_s(folder: &Path) -> Result<f64> {
-    let path = folder.join("wall_s.json");
-    if path.exists() { read_json(&path) } else { Ok(0.0) }
+/// Where the time went, over all interruptions.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Clock {
+    wall_s: f64,
+    waited_s: f64,
+}
+
+fn clock(folder: &Path) -> Result<Clock> {
+    let path = folder.join(CLOCK);
+    if path.exists() { read_json(&path) } else { Ok(Clock::default()) }
 }
 
 fn now() -> f64 {
@@ -298,7 +318,7 @@ fn delete_old(checkpoints: &Path) -> Result<()> {
 impl Observer for Watch<'_, '_> {
     fn observe(&mut self, event: &Event<'_>) -> Result<Control, Box<dyn Error + Send + Sync>> {
         match event {
-            Event::Step(report) => self.on_step(report)?,
+            Event::Step { report, waited } => self.on_step(report, *waited)?,
             Event::HeldOut(report) => self.on_held_out(report)?,
             Event::Checkpoint(state) => self.on_checkpoint(state)?,
         }
@@ -346,6 +366,7 @@ pub(crate) fn facts(run: &Run<'_>, pretrained: &Artifact) -> Result<PretrainingF
     let num_tokens = curve.last().map_or(0, |point| point.num_tokens);
     let config = run.domain.config();
     let model = load(pretrained)?;
+    let Clock { wall_s, waited_s } = clock(pretrained.path())?;
     let pretrain = &config.pretrain;
     let flops = model.architecture().flops_per_token(pretrain.mlm.mask_prob.get(), pretrain.max_length);
     Ok(PretrainingFacts {
@@ -353,7 +374,8 @@ pub(crate) fn facts(run: &Run<'_>, pretrained: &Artifact) -> Result<PretrainingF
         num_parameters: model.parameters().num_elements(),
         num_tokens,
         flops: flops * num_tokens as f64,
-        wall_s: wall_s(pretrained.path())?,
+        wall_s,
+        waited_s,
         curve: thinned(curve),
         held_out,
     })

@@ -446,4 +446,30 @@ mod tests {
             assert!(Grid::of(rows, cols, 128, 1024).len() >= MIN_TILES, "{rows} x {cols}");
         }
     }
+
+    /// However many other rows there are.
+    #[test]
+    fn a_row_of_c_depends_on_its_row_of_a_alone() {
+        let pool = pool(2);
+        for isa in available() {
+            for (n, k) in [(300, 128), (384, 300), (64, 1152), (1200, 40)] {
+                let (a, b) = (numbers(700 * k, 1), numbers(n * k, 2));
+                for b in [MatRef::new(&b, k, n), MatRef::new(&b, n, k).t()] {
+                    let rows_of_c = |first: usize, m: usize| {
+                        let mut c = vec![0.0; m * n];
+                        let a = MatRef::new(&a, 700, k).some_rows(first..first + m);
+                        matmul(isa, MatMut::new(&mut c, m, n), Init::Zero, a, b, &pool);
+                        c
+                    };
+                    let want = rows_of_c(0, 700);
+                    for m in (1..70).chain([127, 300, 513]) {
+                        let first = 700 - m;
+                        let found = rows_of_c(first, m);
+                        let bits = |c: &[f32]| c.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                        assert!(bits(&found) == bits(&want[first * n..]), "{isa:?} {m} x {n} x {k}, {:?}", b.layout);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -74,9 +74,10 @@ impl<'a> MatRef<'a> {
     }
 
     /// Some of the rows.
-    pub(super) fn some_rows(self, range: Range<usize>) -> Self {
-        assert!(range.start < range.end && range.end <= self.rows);
-        Self { data: &self.data[range.start * self.steps().0..], rows: range.len(), ..self }
+    pub(crate) fn some_rows(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
+        let start = if range.is_empty() { 0 } else { range.start * self.steps().0 };
+        Self { data: &self.data[start..], rows: range.len(), ..self }
     }
 
     /// The steps in memory between neighbouring rows and between neighbouring columns.

@@ -53,7 +53,7 @@ impl Tape<'_> {
         let mut y = device.stale(x_value.rows(), x_value.cols());
         let source = x_value.host();
         for_elements(device, y.host_mut(), |start, y| gelu_forward(y, &source[start..]));
-        self.push(y, Gelu(x))
+        self.push_like(x, y, Gelu(x))
     }
 
     /// `x [n, 2 width] -> gelu(first half) * second half [n, width]` (Shazeer 2020, as ModernBERT orders it).
@@ -64,7 +64,7 @@ impl Tape<'_> {
         let mut y = device.stale(x_value.rows(), width);
         let source = x_value.host();
         for_rows(device, y.host_mut(), width, |first, rows| geglu_forward(rows, &source[first * 2 * width..], width));
-        self.push(y, Geglu(x))
+        self.push_like(x, y, Geglu(x))
     }
 }
 

@@ -5,12 +5,10 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::device::Device;
 use crate::kernels::{Init, MatMut, MatRef};
 use crate::math::{dot, exp, max, sum};
-use crate::ops::Sequences;
+use crate::ops::{Sequences, for_ranges};
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
@@ -126,13 +124,14 @@ impl Tape<'_> {
         assert_eq!(input.rows(), sequences.num_rows(), "sequences cover the rows");
         let hidden = input.cols() / 3;
         let mut output = device.stale(input.rows(), hidden);
-        for_sequences(device, output.host_mut(), hidden, sequences, |rows, output| {
-            let input = &input.host()[rows.start * 3 * hidden..rows.end * 3 * hidden];
+        let ranges: Vec<_> = sequences.iter().collect();
+        for_ranges(device, output.host_mut(), hidden, &ranges, |idx, output| {
+            let input = &input.host()[ranges[idx].start * 3 * hidden..ranges[idx].end * 3 * hidden];
             for head in 0..shape.num_heads {
                 Head::new(device, shape, input, hidden, head).forward(output);
             }
         });
-        self.push(output, Attention { qkv, sequences: sequences.clone(), shape: shape.clone() })
+        self.push_like(qkv, output, Attention { qkv, sequences: sequences.clone(), shape: shape.clone() })
     }
 }
 
@@ -142,7 +141,9 @@ impl Op for Attention {
         let input = backprop.value(self.qkv);
         let hidden = grad.cols();
         let mut d_input = device.stale(input.rows(), 3 * hidden);
-        for_sequences(device, d_input.host_mut(), 3 * hidden, &self.sequences, |rows, d_input| {
+        let ranges: Vec<_> = self.sequences.iter().collect();
+        for_ranges(device, d_input.host_mut(), 3 * hidden, &ranges, |idx, d_input| {
+            let rows = ranges[idx].clone();
             let qkv = &input.host()[rows.start * 3 * hidden..rows.end * 3 * hidden];
             let out = &output.host()[rows.start * hidden..rows.end * hidden];
             let d_out = &grad.host()[rows.start * hidden..rows.end * hidden];
@@ -152,23 +153,6 @@ impl Op for Attention {
         });
         backprop.give(self.qkv, d_input);
     }
-}
-
-/// Calls `job(rows, data of those rows)` for each sequence, on all threads.
-fn for_sequences(
-    device: &Device,
-    mut data: &mut [f32],
-    cols: usize,
-    sequences: &Sequences,
-    job: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
-) {
-    let mut parts = Vec::with_capacity(sequences.len());
-    for rows in sequences.iter() {
-        let (part, rest) = data.split_at_mut(rows.len() * cols);
-        parts.push((rows, part));
-        data = rest;
-    }
-    device.install(|| parts.into_par_iter().for_each(|(rows, part)| job(rows, part)));
 }
 
 /// One head of one sequence: rotated queries and keys, and the values in place.

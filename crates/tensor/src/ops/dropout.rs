@@ -2,45 +2,60 @@
 
 use arable_core::{Probability, Stream};
 
-use crate::ops::{ELEMENTS_PER_JOB, for_elements};
+use crate::device::Device;
+use crate::ops::for_rows;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
-struct Dropout {
-    x: Var,
-    p: f32,
-    stream: Stream,
-    step: u64,
+/// Which elements are dropped: those of row `i` depend on `stream.at(step, first_row + i)` alone.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutMask {
+    /// Probability of zeroing an element.
+    pub p: Probability,
+    /// Where the masks come from.
+    pub stream: Stream,
+    /// The place in the stream.
+    pub step: u64,
+    /// The number of the first row, where the rows are a part of a larger batch.
+    pub first_row: usize,
 }
 
-/// Multiplies the kept elements by `1 / (1 - p)` and the others by 0.
-fn apply(device: &crate::Device, values: &mut [f32], p: f32, stream: Stream, step: u64) {
-    let keep = 1.0 / (1.0 - p);
-    for_elements(device, values, |start, values| {
-        let mut draws = stream.at(step, (start / ELEMENTS_PER_JOB) as u64);
-        for value in values {
-            *value *= if (draws.uniform() as f32) < p { 0.0 } else { keep };
-        }
-    });
+struct Dropout {
+    x: Var,
+    mask: DropoutMask,
+}
+
+impl DropoutMask {
+    /// Multiplies the kept elements by `1 / (1 - p)` and the others by 0.
+    fn apply(&self, device: &Device, values: &mut Tensor) {
+        let (cols, p) = (values.cols(), self.p.get() as f32);
+        let keep = 1.0 / (1.0 - p);
+        for_rows(device, values.host_mut(), cols, |first, rows| {
+            for (i, row) in rows.chunks_exact_mut(cols).enumerate() {
+                let mut draws = self.stream.at(self.step, (self.first_row + first + i) as u64);
+                for value in row {
+                    *value *= if (draws.uniform() as f32) < p { 0.0 } else { keep };
+                }
+            }
+        });
+    }
 }
 
 impl Tape<'_> {
-    /// Zeroes each element with probability `p` and scales the rest so that the mean stays. The mask is that of
-    /// `stream` at `step`. Without effect on a tape that does not record.
-    pub fn dropout(&mut self, x: Var, p: Probability, stream: Stream, step: u64) -> Var {
-        let p = p.get() as f32;
-        if p == 0.0 || !self.is_recording() {
+    /// Zeroes each element with the mask's probability and scales the rest so that the mean stays.
+    pub fn dropout(&mut self, x: Var, mask: DropoutMask) -> Var {
+        if mask.p.get() == 0.0 {
             return x;
         }
         let mut y = self.device().copy(self.value(x));
-        apply(self.device(), y.host_mut(), p, stream, step);
-        self.push(y, Dropout { x, p, stream, step })
+        mask.apply(self.device(), &mut y);
+        self.push_like(x, y, Dropout { x, mask })
     }
 }
 
 impl Op for Dropout {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, mut grad: Tensor) {
-        apply(backprop.device, grad.host_mut(), self.p, self.stream, self.step);
+        self.mask.apply(backprop.device, &mut grad);
         backprop.give(self.x, grad);
     }
 }

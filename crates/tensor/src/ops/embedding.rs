@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::ops::for_rows;
-use crate::parameters::ParameterId;
+use crate::parameters::{ParameterId, Scattered};
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -38,14 +38,17 @@ impl Op for Embedding {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let device = backprop.device;
         let cols = grad.cols();
-        let table = backprop.gradient(self.table);
+        let parameters = backprop.parameters;
+        let Scattered { sums, touched } = backprop.gradients().scattered_mut(parameters, self.table);
+        let jobs = sums.par_chunks_mut(TABLE_ROWS_PER_JOB * cols).zip(touched.par_chunks_mut(TABLE_ROWS_PER_JOB));
         device.install(|| {
-            table.par_chunks_mut(TABLE_ROWS_PER_JOB * cols).enumerate().for_each(|(job, rows)| {
+            jobs.enumerate().for_each(|(job, (rows, touched))| {
                 let first = job * TABLE_ROWS_PER_JOB;
                 for (token, &id) in self.ids.iter().enumerate() {
-                    let Some(idx) = (id as usize).checked_sub(first).filter(|&idx| idx * cols < rows.len()) else {
+                    let Some(idx) = (id as usize).checked_sub(first).filter(|&idx| idx < touched.len()) else {
                         continue;
                     };
+                    touched[idx] = true;
                     for (sum, term) in rows[idx * cols..][..cols].iter_mut().zip(grad.row(token)) {
                         *sum += term;
                     }

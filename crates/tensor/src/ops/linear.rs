@@ -25,7 +25,7 @@ impl Tape<'_> {
         let w = MatRef::new(parameters.value(weight), outputs, inputs);
         let init = bias.map_or(Init::Zero, |bias| Init::Bias(parameters.value(bias)));
         device.matmul(y.host_mut(), init, x_mat, w.t());
-        self.push(y, Linear { x, weight, bias })
+        self.push_like(x, y, Linear { x, weight, bias })
     }
 }
 
@@ -36,7 +36,10 @@ impl Op for Linear {
         let (rows, inputs, outputs) = (x.rows(), x.cols(), grad.cols());
         let dy = MatRef::new(grad.host(), rows, outputs);
         let x_mat = MatRef::new(x.host(), rows, inputs);
-        device.matmul(backprop.gradient(self.weight), Init::Add, dy.t(), x_mat);
+        for rows in backprop.blocks(self.x).iter() {
+            let (dy, x) = (dy.some_rows(rows.clone()), x_mat.some_rows(rows));
+            device.matmul(backprop.gradient(self.weight), Init::Add, dy.t(), x);
+        }
         if let Some(bias) = self.bias {
             add_column_sums(device, backprop.gradient(bias), grad.host());
         }

@@ -1,5 +1,7 @@
 //! Losses over logits. Each is a mean, so that its size does not depend on the batch.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::device::Device;
@@ -15,15 +17,6 @@ use crate::tensor::Tensor;
 struct Ready {
     x: Var,
     dx: Tensor,
-}
-
-struct LinearCrossEntropy {
-    x: Var,
-    dx: Tensor,
-    weight: ParameterId,
-    d_weight: Tensor,
-    bias: ParameterId,
-    d_bias: Tensor,
 }
 
 /// Rows of logits that exist at a time in [`Tape::linear_cross_entropy`].
@@ -100,43 +93,56 @@ impl Tape<'_> {
         self.push(device.tensor(1, 1, &[mean as f32]), Ready { x: logits, dx })
     }
 
-    /// The mean cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight [vocab, hidden]`,
-    /// `bias [vocab]`. Logits exist for a few hundred rows at a time; the backward pass is computed with them.
+    /// `scale` times the summed cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight
+    /// [vocab, hidden]`, `bias [vocab]`. Logits exist for a few hundred rows at a time.
+    ///
+    /// The gradients are computed with the logits: those by the parameters are added at once, so that the loss has to
+    /// be what the tape runs backwards from. What was found is added to `found`.
+    ///
+    /// # Panics
+    /// When there is not one target for each row, or one is not below `vocab`.
     pub fn linear_cross_entropy(
         &mut self,
         x: Var,
-        weight: ParameterId,
-        bias: ParameterId,
+        (weight, bias): (ParameterId, ParameterId),
         targets: &[u32],
-    ) -> (Var, VocabularyLoss) {
+        scale: f32,
+        found: &mut VocabularyLoss,
+    ) -> Var {
         let (device, parameters, record) = (self.device(), self.parameters(), self.is_recording());
+        let chunks = self.chunks(x);
+        let (x_value, mut gradients) = self.value_and_gradients(x);
+        assert_eq!(x_value.rows(), targets.len(), "a target for each row");
         let (vocab, hidden) = (parameters.spec(weight).shape[0], parameters.spec(weight).shape[1]);
         let w = MatRef::new(parameters.value(weight), vocab, hidden);
-        let x_value = self.value(x);
-        assert_eq!(x_value.rows(), targets.len(), "a target for each row");
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
-        let mut d_weight = device.zeros(if record { vocab } else { 0 }, hidden);
-        let mut d_bias = device.zeros(1, if record { vocab } else { 0 });
-        let mut found = VocabularyLoss::default();
-        for (chunk, targets_in) in targets.chunks(CHUNK_ROWS).enumerate() {
-            let (first, rows) = (chunk * CHUNK_ROWS, targets_in.len());
-            let x_mat = MatRef::new(&x_value.host()[first * hidden..][..rows * hidden], rows, hidden);
-            let mut logits = device.stale(rows, vocab);
+        let mut sum = 0.0;
+        for rows in chunks {
+            let x_mat = MatRef::new(x_value.host(), targets.len(), hidden).some_rows(rows.clone());
+            let mut logits = device.stale(rows.len(), vocab);
             device.matmul(logits.host_mut(), Init::Bias(parameters.value(bias)), x_mat, w.t());
-            let scale = 1.0 / targets.len() as f32;
-            for (loss, right) in softmax_backward(device, logits.host_mut(), vocab, targets_in, scale) {
+            let losses = softmax_backward(device, logits.host_mut(), vocab, &targets[rows.clone()], scale);
+            for (loss, right) in losses {
+                sum += f64::from(loss);
                 found.sum += f64::from(loss);
                 found.num_right += usize::from(right);
             }
-            if record {
-                let dy = MatRef::new(logits.host(), rows, vocab);
-                device.matmul(&mut dx.host_mut()[first * hidden..][..rows * hidden], Init::Zero, dy, w);
-                device.matmul(d_weight.host_mut(), Init::Add, dy.t(), x_mat);
-                add_column_sums(device, d_bias.host_mut(), logits.host());
+            if let Some(gradients) = &mut gradients {
+                let dy = MatRef::new(logits.host(), rows.len(), vocab);
+                device.matmul(&mut dx.host_mut()[rows.start * hidden..rows.end * hidden], Init::Zero, dy, w);
+                device.matmul(gradients.of_mut(parameters, weight), Init::Add, dy.t(), x_mat);
+                add_column_sums(device, gradients.of_mut(parameters, bias), logits.host());
             }
         }
-        let mean = device.tensor(1, 1, &[(found.sum / targets.len().max(1) as f64) as f32]);
-        (self.push(mean, LinearCrossEntropy { x, dx, weight, d_weight, bias, d_bias }), found)
+        self.push(device.tensor(1, 1, &[scale * sum as f32]), Ready { x, dx })
+    }
+
+    /// The blocks of `x` in chunks of rows whose logits exist at a time.
+    fn chunks(&self, x: Var) -> Vec<Range<usize>> {
+        let chunk = |block: Range<usize>| {
+            block.clone().step_by(CHUNK_ROWS).map(move |first| first..block.end.min(first + CHUNK_ROWS))
+        };
+        self.blocks(x).iter().flat_map(chunk).collect()
     }
 }
 
@@ -149,16 +155,6 @@ fn scaled(device: &Device, x: &Tensor, scale: f32) -> Tensor {
 impl Op for Ready {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let dx = scaled(backprop.device, &self.dx, grad.scalar());
-        backprop.give(self.x, dx);
-    }
-}
-
-impl Op for LinearCrossEntropy {
-    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
-        let (device, scale) = (backprop.device, grad.scalar());
-        add_scaled(device, backprop.gradient(self.weight), self.d_weight.host(), scale);
-        add_scaled(device, backprop.gradient(self.bias), self.d_bias.host(), scale);
-        let dx = scaled(device, &self.dx, scale);
         backprop.give(self.x, dx);
     }
 }

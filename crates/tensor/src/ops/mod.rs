@@ -58,6 +58,20 @@ impl Sequences {
         self.0[idx]..self.0[idx + 1]
     }
 
+    /// Whole sequences in blocks of at most `num_rows` rows, or of one sequence where that is longer.
+    pub fn in_blocks(&self, num_rows: usize) -> Self {
+        let mut starts = vec![0];
+        for rows in self.iter().filter(|rows| !rows.is_empty()) {
+            let first = starts[starts.len() - 1];
+            if rows.end - first > num_rows && rows.start > first {
+                starts.push(rows.start);
+            }
+        }
+        starts.push(self.num_rows());
+        starts.dedup();
+        if starts.len() == 1 { Self([0, 0].into()) } else { Self(starts.into()) }
+    }
+
     /// The rows of every sequence in order.
     pub fn iter(&self) -> impl Iterator<Item = Range<usize>> {
         self.0.windows(2).map(|pair| pair[0]..pair[1])
@@ -68,6 +82,34 @@ impl Sequences {
 pub(crate) fn for_rows(device: &Device, data: &mut [f32], cols: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
     let blocks = data.par_chunks_mut((ROWS_PER_JOB * cols).max(1)).enumerate();
     device.install(|| blocks.for_each(|(block, rows)| job(block * ROWS_PER_JOB, rows)));
+}
+
+/// Calls `job(idx, rows)` on the rows of each of `ranges`, which follow one another from row 0 on, on all threads.
+pub(crate) fn for_ranges(
+    device: &Device,
+    data: &mut [f32],
+    cols: usize,
+    ranges: &[Range<usize>],
+    job: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let parts = split_rows(data, cols, ranges).into_par_iter().enumerate();
+    device.install(|| parts.for_each(|(idx, part)| job(idx, part)));
+}
+
+/// The rows of each of `ranges`, which follow one another from row 0 on.
+pub(crate) fn split_rows<'a>(mut data: &'a mut [f32], cols: usize, ranges: &[Range<usize>]) -> Vec<&'a mut [f32]> {
+    let mut parts = Vec::with_capacity(ranges.len());
+    for rows in ranges {
+        let (part, rest) = data.split_at_mut(rows.len() * cols);
+        parts.push(part);
+        data = rest;
+    }
+    parts
+}
+
+/// `rows` in pieces of [`ROWS_PER_JOB`].
+pub(crate) fn in_jobs(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    rows.clone().step_by(ROWS_PER_JOB).map(move |first| first..rows.end.min(first + ROWS_PER_JOB))
 }
 
 /// Calls `job(first element, elements)` on blocks of `data`, on all threads.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::math::{sum, sum_pairs};
-use crate::ops::{ROWS_PER_JOB, add_column_sums, for_rows};
+use crate::ops::{add_column_sums, for_rows, in_jobs, split_rows};
 use crate::parameters::ParameterId;
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
@@ -35,7 +35,7 @@ impl Tape<'_> {
         let mut y = device.stale(x_value.rows(), cols);
         let source = x_value.host();
         for_rows(device, y.host_mut(), cols, |first, rows| forward(rows, &source[first * cols..], scale, eps));
-        self.push(y, LayerNorm { x, weight, eps })
+        self.push_like(x, y, LayerNorm { x, weight, eps })
     }
 }
 
@@ -45,14 +45,14 @@ impl Op for LayerNorm {
         let scale = backprop.parameters.value(self.weight);
         let x = backprop.value(self.x);
         let cols = x.cols();
-        // One partial weight gradient for each block of rows, added up in the order of the blocks.
+        // One partial weight gradient for each job, beside its rows, added up in the order of the jobs.
+        let jobs: Vec<_> = backprop.blocks(self.x).iter().flat_map(in_jobs).collect();
         let mut dx = grad;
-        let mut partial = device.zeros(dx.rows().div_ceil(ROWS_PER_JOB), cols);
-        let blocks = dx.host_mut().par_chunks_mut(ROWS_PER_JOB * cols).zip(partial.host_mut().par_chunks_mut(cols));
+        let mut partial = device.zeros(jobs.len(), cols);
+        let rows = split_rows(dx.host_mut(), cols, &jobs).into_par_iter();
+        let work = rows.zip(partial.host_mut().par_chunks_mut(cols)).zip(&jobs);
         device.install(|| {
-            blocks.enumerate().for_each(|(block, (rows, dw))| {
-                backward(rows, dw, &x.host()[block * ROWS_PER_JOB * cols..], scale, self.eps);
-            });
+            work.for_each(|((dx, dw), job)| backward(dx, dw, &x.host()[job.start * cols..], scale, self.eps));
         });
         add_column_sums(device, backprop.gradient(self.weight), partial.host());
         backprop.give(self.x, dx);

@@ -24,7 +24,7 @@ impl Tape<'_> {
         let mut y = device.stale(a_value.rows(), a_value.cols());
         let (left, right) = (a_value.host(), b_value.host());
         for_elements(device, y.host_mut(), |start, y| add(y, &left[start..], &right[start..]));
-        self.push(y, Add(a, b))
+        self.push_like(a, y, Add(a, b))
     }
 }
 

@@ -31,7 +31,14 @@ impl Tape<'_> {
             }
         });
         let y = y.reshaped(rows.len() / per_output, per_output * cols);
-        self.push(y, GatherRows { x, rows })
+        if per_output > 1 || !rows.is_sorted() {
+            return self.push(y, GatherRows { x, rows });
+        }
+        // Rows in order come out in the blocks that they were in.
+        let upto = |end: usize| rows.partition_point(|&row| row < end);
+        let blocks = self.blocks(x);
+        let blocks = Sequences::of_lengths(blocks.iter().map(|block| upto(block.end) - upto(block.start)));
+        self.push_cut(y, GatherRows { x, rows }, Some(blocks))
     }
 
     /// The mean of the rows of each sequence: `x [n, hidden] -> [num_sequences, hidden]`.

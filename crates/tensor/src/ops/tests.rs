@@ -7,6 +7,8 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::ops::attention::{AttentionShape, Rotary};
+use crate::ops::dropout::DropoutMask;
+use crate::ops::loss::VocabularyLoss;
 use crate::{
     AdamW, AdamWConfig, Device, Gradients, ParameterId, ParameterSpec, Parameters, Precision, Sequences, Tape, Tensor,
     Var,
@@ -73,7 +75,8 @@ fn run(case: &Case, inputs: &Inputs, num_threads: usize) -> BTreeMap<String, Vec
         };
         ids.insert(name, parameters.add(spec, values));
     }
-    let mut tape = Tape::recording(&device, &parameters);
+    let mut gradients = Gradients::zeros(&parameters);
+    let mut tape = Tape::recording(&device, &parameters, &mut gradients);
     let name = ON_TAPE.into_iter().find(|&name| inputs.contains_key(name));
     let x = name.map(|name| {
         let (rows, cols, values) = &inputs[name];
@@ -83,8 +86,7 @@ fn run(case: &Case, inputs: &Inputs, num_threads: usize) -> BTreeMap<String, Vec
     let mut found = BTreeMap::from([("out".to_owned(), tape.value(y).to_vec())]);
     let (rows, cols) = (tape.value(y).rows(), tape.value(y).cols());
     let seed = device.tensor(rows, cols, &inputs["d_out"].2);
-    let mut gradients = Gradients::zeros(&parameters);
-    let d_x: Vec<Tensor> = tape.backward_with(vec![(y, seed)], &Vec::from_iter(x), &mut gradients);
+    let d_x: Vec<Tensor> = tape.backward_with(y, seed, &Vec::from_iter(x));
     if let Some(name) = name {
         found.insert(format!("d_{name}"), d_x[0].to_vec());
     }
@@ -200,7 +202,7 @@ fn adamw_agrees_with_pytorch() {
             }
             let norm = optimizer.step(&device, &mut parameters, &mut gradients, 0.01);
             assert!((norm - f64::from(case.inputs["norms"].2[step])).abs() < 1e-5 * norm);
-            assert!(gradients.flat().iter().all(|&g| g == 0.0));
+            assert!(gradients.flat(&parameters).iter().all(|&g| g == 0.0));
             for (i, &id) in ids.iter().enumerate() {
                 let (_, cols, want) = &case.inputs[&format!("params_{i}")];
                 for (got, want) in parameters.value(id).iter().zip(&want[step * cols..]) {
@@ -224,10 +226,12 @@ fn chunked_loss_equals_the_plain_one() {
     let x = random(rows * hidden);
     let targets: Vec<u32> = (0..rows).map(|i| (i * 7 % vocab) as u32).collect();
     let compute = |chunked: bool| {
-        let mut tape = Tape::recording(&device, &parameters);
+        let mut gradients = Gradients::zeros(&parameters);
+        let mut tape = Tape::recording(&device, &parameters, &mut gradients);
         let x = tape.input(device.tensor(rows, hidden, &x));
         let loss = if chunked {
-            let (loss, found) = tape.linear_cross_entropy(x, weight, bias, &targets);
+            let mut found = VocabularyLoss::default();
+            let loss = tape.linear_cross_entropy(x, (weight, bias), &targets, 1.0 / rows as f32, &mut found);
             assert!((found.sum / rows as f64 - f64::from(tape.value(loss).scalar())).abs() < 1e-5);
             loss
         } else {
@@ -235,10 +239,8 @@ fn chunked_loss_equals_the_plain_one() {
             tape.cross_entropy(logits, &targets)
         };
         let value = tape.value(loss).to_vec();
-        let mut gradients = Gradients::zeros(&parameters);
-        let seed = device.tensor(1, 1, &[2.0]);
-        let d_x = tape.backward_with(vec![(loss, seed)], &[x], &mut gradients);
-        [value, d_x[0].to_vec(), gradients.flat().to_vec()].concat()
+        let d_x = tape.backward_with(loss, device.ones(1, 1), &[x]);
+        [value, d_x[0].to_vec(), gradients.flat(&parameters).to_vec()].concat()
     };
     for (a, b) in compute(true).iter().zip(compute(false)) {
         assert!((a - b).abs() < 1e-5, "{a} {b}");
@@ -250,16 +252,18 @@ fn chunked_loss_equals_the_plain_one() {
 fn dropout_and_sums_pass_gradients() {
     let device = Device::cpu(2, Precision::F32).unwrap();
     let parameters = Parameters::default();
-    let mut tape = Tape::recording(&device, &parameters);
+    let mut gradients = Gradients::zeros(&parameters);
+    let mut tape = Tape::recording(&device, &parameters, &mut gradients);
     let n = 40_000;
     let x = tape.input(device.tensor(1, n, &vec![1.0; n]));
     let p = Probability::new(0.25).unwrap();
-    let dropped = tape.dropout(x, p, Seed(1).stream("dropout"), 3);
+    let mask = DropoutMask { p, stream: Seed(1).stream("dropout"), step: 3, first_row: 0 };
+    let dropped = tape.dropout(x, mask);
     let y = tape.add(dropped, x);
     let values = tape.value(dropped).to_vec();
     assert!((values.iter().sum::<f32>() / n as f32 - 1.0).abs() < 0.02);
     let seed = device.tensor(1, n, &vec![1.0; n]);
-    let d_x = tape.backward_with(vec![(y, seed)], &[x], &mut Gradients::zeros(&parameters));
+    let d_x = tape.backward_with(y, seed, &[x]);
     for (d_x, value) in d_x[0].to_vec().iter().zip(values) {
         assert_eq!(*d_x, value + 1.0);
     }

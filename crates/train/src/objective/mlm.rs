@@ -1,7 +1,10 @@
 //! Masked language modelling (Devlin et al. 2019) as ModernBERT does it: 30 % of the tokens, always `[MASK]`.
 
+use std::ops::Range;
+
 use arable_core::{Draws, Probability, Stream};
 use arable_model::Batch;
+use arable_tensor::Sequences;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +48,44 @@ pub struct MaskedBatch {
     pub targets: Vec<u32>,
 }
 
+/// Some sequences of a batch, with their hidden tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What was cut out; rows count from its first token.
+    pub masked: MaskedBatch,
+    /// The number of its first token in the whole batch.
+    pub first_row: usize,
+}
+
+impl MaskedBatch {
+    /// The batch in parts of at most `num_tokens` tokens, which end where blocks of sequences end.
+    pub fn parts(&self, num_tokens: usize) -> Vec<Part> {
+        let blocks = self.batch.blocks();
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for block in blocks.iter() {
+            match ranges.last_mut() {
+                Some(part) if block.end - part.start <= num_tokens => part.end = block.end,
+                _ => ranges.push(block),
+            }
+        }
+        ranges.into_iter().map(|rows| self.part(rows)).collect()
+    }
+
+    fn part(&self, rows: Range<usize>) -> Part {
+        let inside =
+            self.batch.sequences.iter().filter(|sequence| rows.start <= sequence.start && sequence.end <= rows.end);
+        let sequences = Sequences::of_lengths(inside.map(|sequence| sequence.len()));
+        let chosen =
+            self.positions.partition_point(|&at| at < rows.start)..self.positions.partition_point(|&at| at < rows.end);
+        let masked = Self {
+            batch: Batch { ids: self.batch.ids[rows.clone()].to_vec(), sequences },
+            positions: self.positions[chosen.clone()].iter().map(|at| at - rows.start).collect(),
+            targets: self.targets[chosen].to_vec(),
+        };
+        Part { masked, first_row: rows.start }
+    }
+}
+
 /// Hides tokens of `sequences`; sequence `i` draws from `stream.at(step, i)`.
 pub fn mask(config: &MlmConfig, specials: Specials, sequences: &[Sequence], stream: Stream, step: u64) -> MaskedBatch {
     let (mut ids, mut lengths) = (Vec::new(), Vec::new());
@@ -66,7 +107,7 @@ pub fn mask(config: &MlmConfig, specials: Specials, sequences: &[Sequence], stre
         ids.push(specials.sep);
         lengths.push(sequence.len() + 2);
     }
-    let sequences = arable_tensor::Sequences::of_lengths(lengths);
+    let sequences = Sequences::of_lengths(lengths);
     MaskedBatch { batch: Batch { ids, sequences }, positions, targets }
 }
 

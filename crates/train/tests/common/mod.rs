@@ -1,0 +1,78 @@
+//! A small corpus and a small pretraining on it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where its corpus cannot be made")]
+
+use std::path::Path;
+
+use arable_core::{Count, Probability, Seed};
+use arable_model::{Architecture, Head, Model, ModelConfig, Size};
+use arable_tensor::{Device, Precision};
+use arable_tokenize::{Shards, TokenizerConfig, Vocabulary, pack, train};
+use arable_train::objective::mlm::Specials;
+use arable_train::pretrain::{MemoryConfig, Observer, PretrainConfig, Pretraining, Text, pretrain};
+use tempfile::TempDir;
+
+/// Shards in a folder of their own.
+pub struct Corpus {
+    pub vocabulary: Vocabulary,
+    pub train: Shards,
+    pub held_out: Shards,
+    _folder: TempDir,
+}
+
+const WORDS: [&str; 12] =
+    ["pump", "valve", "leaks", "the", "a", "bearing", "hot", "runs", "oil", "pressure", "falls", "again"];
+
+impl Corpus {
+    /// Documents of between one and `longest` words.
+    pub fn new(num_documents: usize, longest: usize) -> Self {
+        let mut draws = Seed(7).stream("corpus").at(0, 0);
+        let document = |_| {
+            let words = (0..=draws.below(longest)).map(|_| WORDS[draws.below(WORDS.len())]);
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let documents: Vec<String> = (0..num_documents).map(document).collect();
+        let config = TokenizerConfig { vocab_size: 300, ..TokenizerConfig::default() };
+        let vocabulary = train(&config, &documents, &[]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let shards = |name: &str, documents: &[String]| {
+            let path: &Path = &folder.path().join(name);
+            std::fs::create_dir(path).unwrap();
+            pack(&vocabulary, documents, path).unwrap();
+            Shards::open(path).unwrap()
+        };
+        let (train, held_out) = (shards("train", &documents), shards("held_out", &documents[..4]));
+        Self { vocabulary, train, held_out, _folder: folder }
+    }
+
+    /// Pretrains a model of width 128 with dropout.
+    pub fn pretrain(
+        &self,
+        config: &PretrainConfig,
+        (num_threads, precision): (usize, Precision),
+        observer: &mut dyn Observer,
+    ) -> Pretraining {
+        let device = Device::cpu(num_threads, precision).unwrap();
+        let vocabulary = &self.vocabulary;
+        let specials = Specials { cls: vocabulary.cls_id(), sep: vocabulary.sep_id(), mask: vocabulary.mask_id() };
+        let text = Text { train: &self.train, held_out: &self.held_out, specials };
+        let model = ModelConfig { size: Size::Nano, ..ModelConfig::default() };
+        let architecture: Architecture = model.architecture(vocabulary.size()).unwrap();
+        let model = Model::new(architecture, Head::MaskedLm, Seed(1));
+        let mut state = Pretraining::new(config, model);
+        assert!(pretrain(config, &text, &device, Seed(2), &mut state, observer).unwrap());
+        state
+    }
+}
+
+/// A few steps of several blocks each.
+pub fn config(num_steps: u64, memory: MemoryConfig) -> PretrainConfig {
+    PretrainConfig {
+        num_tokens: Count(num_steps * 7000 - 3000),
+        tokens_per_batch: 7000,
+        dropout: Probability::new(0.1).unwrap(),
+        held_out_every: 1000,
+        memory,
+        ..PretrainConfig::default()
+    }
+}

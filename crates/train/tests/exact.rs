@@ -1,0 +1,50 @@
+//! The same weights, bit for bit, however a batch is cut, whatever is recomputed, and on any number of threads.
+
+mod common;
+
+use std::error::Error;
+
+use arable_core::Digest;
+use arable_tensor::Precision;
+use arable_train::Control;
+use arable_train::pretrain::{Event, MemoryConfig, Observer};
+
+use common::{Corpus, config};
+
+/// Keeps the losses of all steps.
+#[derive(Default)]
+struct Losses(Vec<f64>);
+
+impl Observer for Losses {
+    fn observe(&mut self, event: &Event<'_>) -> Result<Control, Box<dyn Error + Send + Sync>> {
+        if let Event::Step { report, .. } = event {
+            self.0.push(report.loss);
+        }
+        Ok(Control::Continue)
+    }
+}
+
+/// The losses of the steps and the weights in the end.
+fn outcome(corpus: &Corpus, memory: MemoryConfig, num_threads: usize, precision: Precision) -> (Vec<f64>, Digest) {
+    let mut losses = Losses::default();
+    let state = corpus.pretrain(&config(3, memory), (num_threads, precision), &mut losses);
+    (losses.0, state.model.parameters().digest())
+}
+
+#[test]
+fn memory_options_and_threads_change_no_bit() {
+    let corpus = Corpus::new(400, 300);
+    let mut precisions = vec![Precision::F32];
+    precisions.extend((Precision::fastest() == Precision::Bf16).then_some(Precision::Bf16));
+    for precision in precisions {
+        let whole = MemoryConfig { tokens_at_a_time: 100_000, recomputed_layers: 0 };
+        let want = outcome(&corpus, whole, 2, precision);
+        assert_eq!(want.0.len(), 3);
+        let cases = [(1, 0, 2), (2048, 0, 1), (4096, 0, 3), (5000, 2, 7), (100_000, 4, 2), (1, 4, 2)];
+        for (tokens_at_a_time, recomputed_layers, num_threads) in cases {
+            let memory = MemoryConfig { tokens_at_a_time, recomputed_layers };
+            let found = outcome(&corpus, memory, num_threads, precision);
+            assert_eq!(found, want, "{memory:?} on {num_threads} threads in {}", precision.name());
+        }
+    }
+}
