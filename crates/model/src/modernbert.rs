@@ -4,7 +4,7 @@
 use arable_core::{Probability, Seed, Stream};
 use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{
-    AttentionShape, DropoutMask, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var,
+    AttentionShape, DropoutMask, Format, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var,
 };
 
 use crate::config::{Architecture, Pooling};
@@ -178,18 +178,23 @@ impl Layer {
         (dropout, idx): (Option<Dropout>, usize),
     ) -> Var {
         let place = 1 + 2 * idx as u64;
-        let normed = self.attn_norm.map_or(x, |norm| tape.layer_norm(x, norm, eps));
-        let qkv = tape.linear(normed, self.qkv, None);
+        let narrow = tape.device().activations();
+        let normed = self.attn_norm.map_or(x, |norm| tape.layer_norm(x, norm, eps, narrow));
+        let qkv = tape.linear(normed, self.qkv, narrow);
         let attended = tape.attention(qkv, sequences, &self.attention);
-        let out = tape.linear(attended, self.attn_out, None);
-        let out = drop_at(tape, out, dropout, place);
-        let x = tape.add(x, out);
-        let normed = tape.layer_norm(x, self.mlp_norm, eps);
-        let wide = tape.linear(normed, self.mlp_in, None);
+        let x = match dropout.filter(|dropout| dropout.p.get() > 0.0) {
+            None => tape.linear_onto(attended, self.attn_out, x),
+            dropout => {
+                let out = tape.linear(attended, self.attn_out, narrow);
+                let out = drop_at(tape, out, dropout, place);
+                tape.add(x, out)
+            }
+        };
+        let normed = tape.layer_norm(x, self.mlp_norm, eps, narrow);
+        let wide = tape.linear(normed, self.mlp_in, narrow);
         let gated = tape.geglu(wide);
         let gated = drop_at(tape, gated, dropout, place + 1);
-        let out = tape.linear(gated, self.mlp_out, None);
-        tape.add(x, out)
+        tape.linear_onto(gated, self.mlp_out, x)
     }
 }
 
@@ -309,7 +314,7 @@ impl Model {
         let eps = self.architecture.norm_eps as f32;
         let embedded = tape.embedding(batch.ids.clone(), self.embeddings);
         tape.cut(embedded, batch.blocks());
-        let mut x = tape.layer_norm(embedded, self.embeddings_norm, eps);
+        let mut x = tape.layer_norm(embedded, self.embeddings_norm, eps, Format::F32);
         x = drop_at(tape, x, pass.dropout, 0);
         for (idx, layer) in self.layers.iter().enumerate() {
             let (layer, sequences) = (layer.clone(), batch.sequences.clone());
@@ -318,7 +323,7 @@ impl Model {
             let recompute = idx < pass.recomputed_layers || !tape.is_recording();
             x = if recompute { tape.recomputed(x, forward) } else { forward(tape, x) };
         }
-        tape.layer_norm(x, self.final_norm, eps)
+        tape.layer_norm(x, self.final_norm, eps, Format::F32)
     }
 
     /// `scale` times the summed loss of predicting `targets` at the rows `positions` of `hidden`, in order; what was
@@ -365,15 +370,15 @@ impl Model {
         let x = self.head_transform(tape, pooled);
         let x = drop_at(tape, x, dropout, u64::MAX);
         match self.output {
-            Output::Decoder { bias } => tape.linear(x, self.embeddings, Some(bias)),
-            Output::Classifier { weight, bias } => tape.linear(x, weight, Some(bias)),
+            Output::Decoder { bias } => tape.linear_with_bias(x, self.embeddings, bias),
+            Output::Classifier { weight, bias } => tape.linear_with_bias(x, weight, bias),
         }
     }
 
     fn head_transform(&self, tape: &mut Tape<'_>, x: Var) -> Var {
-        let dense = tape.linear(x, self.head_dense, None);
+        let dense = tape.linear(x, self.head_dense, Format::F32);
         let active = tape.gelu(dense);
-        tape.layer_norm(active, self.head_norm, self.architecture.norm_eps as f32)
+        tape.layer_norm(active, self.head_norm, self.architecture.norm_eps as f32, Format::F32)
     }
 }
 

@@ -48,34 +48,39 @@ impl Reference {
     }
 }
 
-fn close(found: &[f32], want: &[f32], what: &str) {
+fn close(found: &[f32], want: &[f32], what: &str, tolerance: f32) {
     assert_eq!(found.len(), want.len(), "{what}");
     let size = want.iter().fold(1.0f32, |size, value| size.max(value.abs()));
     for (found, want) in found.iter().zip(want) {
-        assert!((found - want).abs() <= TOLERANCE * size, "{what}: {found} for {want}");
+        assert!((found - want).abs() <= tolerance * size, "{what}: {found} for {want}");
     }
 }
 
-fn logits(model: &Model, batch: &Batch, positions: &[usize]) -> Vec<f32> {
-    let device = Device::cpu(2, Precision::F32).unwrap();
-    let mut tape = Tape::inference(&device, model.parameters());
+fn logits(device: &Device, model: &Model, batch: &Batch, positions: &[usize]) -> Vec<f32> {
+    let mut tape = Tape::inference(device, model.parameters());
     let hidden = model.encode(&mut tape, batch, Pass::default());
     let logits = model.logits(&mut tape, hidden, &batch.sequences, positions, None);
     tape.value(logits).to_vec()
 }
 
 fn check(name: &str) {
+    check_in(name, &Device::cpu(2, Precision::F32).unwrap(), TOLERANCE);
+    if Precision::fastest() == Precision::Bf16 {
+        check_in(name, &Device::cpu(2, Precision::Bf16).unwrap(), 0.03);
+    }
+}
+
+fn check_in(name: &str, device: &Device, tolerance: f32) {
     let (model, reference) = (load(&fixture(name)).unwrap(), Reference::read(name));
     let batch = reference.batch();
     let all: Vec<usize> = (0..batch.ids.len()).collect();
-    close(&logits(&model, &batch, &all), &reference.floats("logits"), name);
+    close(&logits(device, &model, &batch, &all), &reference.floats("logits"), name, tolerance);
 
     let labels = reference.ints("labels");
     let labelled: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] >= 0).collect();
     let targets: Vec<u32> = labelled.iter().map(|&i| labels[i] as u32).collect();
-    let device = Device::cpu(2, Precision::F32).unwrap();
     let mut gradients = Gradients::zeros(model.parameters());
-    let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
+    let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
     let hidden = model.encode(&mut tape, &batch, Pass::default());
     let loss = match model.head() {
         Head::MaskedLm => {
@@ -87,13 +92,14 @@ fn check(name: &str) {
             tape.cross_entropy(logits, &targets)
         }
     };
-    close(&tape.value(loss).to_vec(), &reference.floats("loss"), "loss");
+    close(&tape.value(loss).to_vec(), &reference.floats("loss"), "loss", tolerance);
     tape.backward(loss);
     let names = reference.gradients();
     assert!(names.len() >= 6);
     for name in names {
         let id = model.parameters().find(&name).unwrap();
-        close(gradients.of(model.parameters(), id), &reference.floats(&format!("grad/{name}")), &name);
+        let found = gradients.of(model.parameters(), id);
+        close(found, &reference.floats(&format!("grad/{name}")), &name, tolerance);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Where buffers live and who computes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arable_core::Hint;
 use rayon::ThreadPool;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{self, Init, Isa, MatMut, MatRef};
-use crate::tensor::{Pool, Tensor};
+use crate::element::{Element, by_format};
+use crate::kernels::{self, Init, Isa, MatMut, MatRef, PackedB};
+use crate::tensor::{Format, Pool, Tensor};
 
 /// The number format of matrix operands. Accumulation and weights are `f32` in either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +57,20 @@ pub enum Device {
 pub struct Cpu {
     threads: Arc<ThreadPool>,
     buffers: Arc<Pool>,
+    packs: Arc<Mutex<Vec<PackedB>>>,
     isa: Isa,
+}
+
+/// A right operand, packed for several products. Its memory goes back to the device when it is dropped.
+pub(crate) struct Packed {
+    operand: PackedB,
+    packs: Arc<Mutex<Vec<PackedB>>>,
+}
+
+impl Drop for Packed {
+    fn drop(&mut self) {
+        self.packs.lock().expect("no holder panics").push(std::mem::take(&mut self.operand));
+    }
 }
 
 impl Precision {
@@ -93,7 +107,8 @@ impl Device {
             .num_threads(num_threads)
             .build()
             .map_err(|source| DeviceError::Threads { num_threads, source })?;
-        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), isa: precision.isa()? }))
+        let (buffers, packs) = (Arc::default(), Arc::default());
+        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers, packs, isa: precision.isa()? }))
     }
 
     /// The precision of matrix work.
@@ -118,15 +133,47 @@ impl Device {
     /// # Panics
     /// When `data` does not have `rows * cols` elements.
     pub fn tensor(&self, rows: usize, cols: usize, data: &[f32]) -> Tensor {
-        let mut tensor = self.stale(rows, cols);
-        tensor.host_mut().copy_from_slice(data);
+        self.tensor_in(Format::F32, rows, cols, data)
+    }
+
+    /// As [`Self::tensor`], rounded to `format`.
+    ///
+    /// # Panics
+    /// When `data` does not have `rows * cols` elements.
+    pub fn tensor_in(&self, format: Format, rows: usize, cols: usize, data: &[f32]) -> Tensor {
+        assert_eq!(data.len(), rows * cols, "{rows} x {cols} elements");
+        let mut tensor = self.stale_in(format, rows, cols);
+        by_format!(format, T => T::all_mut(&mut tensor).iter_mut().zip(data).for_each(|(to, &from)| *to = T::of(from)));
         tensor
+    }
+
+    /// The format of activations that products read or write.
+    pub fn activations(&self) -> Format {
+        if self.precision() == Precision::F32 { Format::F32 } else { Format::Bf16 }
     }
 
     /// `c = a b` with what `init` says added, `c` dense row-major `[a.rows, b.cols]`, on all threads.
     pub fn matmul(&self, c: &mut [f32], init: Init<'_>, a: MatRef<'_>, b: MatRef<'_>) {
+        self.matmul_into(MatMut::new(c, a.rows(), b.cols()), init, a, b);
+    }
+
+    /// As [`Self::matmul`], into a matrix of any format.
+    pub fn matmul_into(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: MatRef<'_>) {
         let Self::Cpu(cpu) = self;
-        kernels::matmul(cpu.isa, MatMut::new(c, a.rows(), b.cols()), init, a, b, &cpu.threads);
+        kernels::matmul(cpu.isa, c, init, a, b, &cpu.threads);
+    }
+
+    /// Packs `b`, to be multiplied with several times.
+    pub(crate) fn pack(&self, b: MatRef<'_>) -> Packed {
+        let Self::Cpu(cpu) = self;
+        let mut operand = cpu.packs.lock().expect("no holder panics").pop().unwrap_or_default();
+        kernels::pack_b_into(&mut operand, cpu.isa, b, &cpu.threads);
+        Packed { operand, packs: Arc::clone(&cpu.packs) }
+    }
+
+    /// As [`Self::matmul`], for a packed operand.
+    pub(crate) fn matmul_packed(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: &Packed) {
+        kernels::matmul_packed(c, init, a, &b.operand, self.threads());
     }
 
     /// As [`Self::matmul`] into any rows of memory, on the calling thread.
@@ -146,14 +193,25 @@ impl Device {
     }
 
     pub(crate) fn stale(&self, rows: usize, cols: usize) -> Tensor {
+        self.stale_in(Format::F32, rows, cols)
+    }
+
+    pub(crate) fn stale_in(&self, format: Format, rows: usize, cols: usize) -> Tensor {
         let Self::Cpu(cpu) = self;
-        Tensor::stale(&cpu.buffers, rows, cols)
+        Tensor::stale(&cpu.buffers, rows, cols, format)
     }
 
     /// A matrix of ones.
     pub fn ones(&self, rows: usize, cols: usize) -> Tensor {
         let mut tensor = self.stale(rows, cols);
         tensor.host_mut().fill(1.0);
+        tensor
+    }
+
+    /// A matrix of ones of the shape and format of `other`.
+    pub fn ones_like(&self, other: &Tensor) -> Tensor {
+        let mut tensor = self.stale_in(other.format(), other.rows(), other.cols());
+        by_format!(other.format(), T => T::all_mut(&mut tensor).fill(T::of(1.0)));
         tensor
     }
 
@@ -164,6 +222,8 @@ impl Device {
     }
 
     pub(crate) fn copy(&self, other: &Tensor) -> Tensor {
-        self.tensor(other.rows(), other.cols(), other.host())
+        let mut tensor = self.stale_in(other.format(), other.rows(), other.cols());
+        by_format!(other.format(), T => T::all_mut(&mut tensor).copy_from_slice(T::all(other)));
+        tensor
     }
 }

@@ -1,10 +1,11 @@
 //! Buffers, coarse operations with explicit forward and backward, a tape over them, and optimizers.
 //!
-//! The only room with `unsafe`, SIMD and device code. Operations work on matrices of `f32` whose rows are tokens of
-//! packed sequences; there is no padding. Work is split by shape, never by thread count, and every reduction has a
+//! The only room with `unsafe`, SIMD and device code. Operations work on matrices whose rows are tokens of packed
+//! sequences; there is no padding. Work is split by shape, never by thread count, and every reduction has a
 //! fixed order, so results are bitwise equal for any number of threads.
 
 mod device;
+mod element;
 pub mod kernels;
 mod math;
 pub mod ops;
@@ -22,4 +23,4 @@ pub use ops::dropout::DropoutMask;
 pub use optimizer::{AdamW, AdamWConfig, Moments};
 pub use parameters::{Gradients, ParameterId, ParameterSpec, Parameters};
 pub use tape::{Backprop, Op, Tape, Var};
-pub use tensor::Tensor;
+pub use tensor::{Format, Tensor};

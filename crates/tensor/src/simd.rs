@@ -37,22 +37,22 @@ impl Level {
 /// Defines functions whose bodies are compiled for every [`Level`] and chosen at run time. Everything a body calls in
 /// its loops must be `#[inline(always)]`, or it stays at the base level.
 macro_rules! vectorized {
-    ($($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
+    ($($(#[$doc:meta])* $vis:vis fn $name:ident$(<$($t:ident: $bound:path),+>)?($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
         $(#[$doc])*
         #[allow(unsafe_code, reason = "the chosen version runs only where its instructions exist")]
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<$($t: $bound),+>)?($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body($($arg: $ty),*) $(-> $ret)? $body
+            fn body$(<$($t: $bound),+>)?($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn v3($($arg: $ty),*) $(-> $ret)? {
+            fn v3$(<$($t: $bound),+>)?($($arg: $ty),*) $(-> $ret)? {
                 body($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn v4($($arg: $ty),*) $(-> $ret)? {
+            fn v4$(<$($t: $bound),+>)?($($arg: $ty),*) $(-> $ret)? {
                 body($($arg),*)
             }
 

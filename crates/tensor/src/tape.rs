@@ -177,10 +177,22 @@ impl<'a> Backprop<'a> {
 
     /// Adds `grad` to the gradient by `var`.
     pub(crate) fn give(&mut self, var: Var, grad: Tensor) {
+        debug_assert_eq!(grad.format(), self.nodes[var.0].value.format(), "a gradient has the format of its value");
         match &mut self.grads[var.0] {
-            Some(sum) => crate::ops::add_scaled(self.device, sum.host_mut(), grad.host(), 1.0),
+            Some(sum) => crate::ops::add_to(self.device, sum, &grad),
             empty => *empty = Some(grad),
         }
+    }
+
+    /// The gradient by `var` so far, to be added to and given back with [`Self::put_back`].
+    pub(crate) fn take(&mut self, var: Var) -> Tensor {
+        let Node { value, .. } = &self.nodes[var.0];
+        self.grads[var.0].take().unwrap_or_else(|| self.device.zeros(value.rows(), value.cols()))
+    }
+
+    /// Ends what [`Self::take`] began.
+    pub(crate) fn put_back(&mut self, var: Var, grad: Tensor) {
+        self.grads[var.0] = Some(grad);
     }
 
     /// The gradient by a parameter, to be added to.

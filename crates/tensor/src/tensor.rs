@@ -1,7 +1,12 @@
-//! A matrix of `f32` in device memory.
+//! A matrix in device memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+
+use half::bf16;
+
+use crate::element::{Element, by_format};
+use crate::kernels::{MatMut, MatRef};
 
 /// Free buffers by length, so that steps stop allocating after the first few. Lengths are rounded up to one of eight in
 /// each octave: batches differ in size, and a pool of every size that ever was would grow without end.
@@ -26,20 +31,31 @@ impl Pool {
     }
 }
 
+/// The number format of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// 32 bits: what sums pass through, such as the residual stream, and weights.
+    F32,
+    /// bfloat16: activations that products read or write.
+    Bf16,
+}
+
 /// A row-major matrix `[rows, cols]`. Its memory goes back to the device's pool when it is dropped.
 #[derive(Debug)]
 pub struct Tensor {
     rows: usize,
     cols: usize,
+    format: Format,
+    /// Two numbers in each element, where they are narrow.
     data: Vec<f32>,
     pool: Arc<Pool>,
 }
 
 impl Tensor {
     /// A matrix whose content is unspecified: the caller writes every element.
-    pub(crate) fn stale(pool: &Arc<Pool>, rows: usize, cols: usize) -> Self {
-        let data = pool.take(rows * cols);
-        Self { rows, cols, data, pool: Arc::clone(pool) }
+    pub(crate) fn stale(pool: &Arc<Pool>, rows: usize, cols: usize, format: Format) -> Self {
+        let data = pool.take(if format == Format::F32 { rows * cols } else { (rows * cols).div_ceil(2) });
+        Self { rows, cols, format, data, pool: Arc::clone(pool) }
     }
 
     /// Number of rows.
@@ -52,9 +68,14 @@ impl Tensor {
         self.cols
     }
 
+    /// The number format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// The elements in row-major order, copied to the host.
     pub fn to_vec(&self) -> Vec<f32> {
-        self.host().to_vec()
+        by_format!(self.format, T => T::all(self).iter().map(|&x| x.get()).collect())
     }
 
     /// The only element.
@@ -67,15 +88,38 @@ impl Tensor {
     }
 
     pub(crate) fn host(&self) -> &[f32] {
+        assert_eq!(self.format, Format::F32, "a matrix of f32");
         &self.data[..self.rows * self.cols]
     }
 
     pub(crate) fn host_mut(&mut self) -> &mut [f32] {
+        assert_eq!(self.format, Format::F32, "a matrix of f32");
         &mut self.data[..self.rows * self.cols]
     }
 
+    pub(crate) fn narrow(&self) -> &[bf16] {
+        assert_eq!(self.format, Format::Bf16, "a matrix of bf16");
+        &bytemuck::cast_slice(&self.data)[..self.rows * self.cols]
+    }
+
+    pub(crate) fn narrow_mut(&mut self) -> &mut [bf16] {
+        assert_eq!(self.format, Format::Bf16, "a matrix of bf16");
+        &mut bytemuck::cast_slice_mut(&mut self.data)[..self.rows * self.cols]
+    }
+
+    /// The matrix as an operand of products.
+    pub fn mat(&self) -> MatRef<'_> {
+        by_format!(self.format, T => T::mat(T::all(self), self.rows, self.cols, self.cols))
+    }
+
+    /// The matrix as the result of a product.
+    pub fn mat_mut(&mut self) -> MatMut<'_> {
+        let (rows, cols) = (self.rows, self.cols);
+        by_format!(self.format, T => T::mat_mut(T::all_mut(self), rows, cols, cols))
+    }
+
     pub(crate) fn row(&self, idx: usize) -> &[f32] {
-        &self.data[idx * self.cols..][..self.cols]
+        &self.host()[idx * self.cols..][..self.cols]
     }
 
     /// The same elements under another shape of equal size.
@@ -101,8 +145,8 @@ mod tests {
     #[test]
     fn buffers_come_back_for_any_length_of_their_class() {
         let pool = Arc::new(Pool::default());
-        drop(Tensor::stale(&pool, 100, 100));
-        let again = Tensor::stale(&pool, 99, 101);
+        drop(Tensor::stale(&pool, 100, 100, Format::F32));
+        let again = Tensor::stale(&pool, 99, 101, Format::F32);
         assert!(pool.0.lock().unwrap().values().all(Vec::is_empty), "the free buffer was taken");
         assert_eq!(again.host().len(), 9999);
         for len in [1, 63, 64, 1000, 123_457] {

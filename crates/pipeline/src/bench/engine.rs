@@ -5,7 +5,8 @@ use arable_model::{Batch, Head, Model, Pass};
 use arable_tensor::kernels::{Init, MatRef};
 use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{
-    AdamW, AdamWConfig, AttentionShape, Gradients, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var,
+    AdamW, AdamWConfig, AttentionShape, Format, Gradients, ParameterId, ParameterSpec, Parameters, Rotary, Sequences,
+    Tape, Var,
 };
 
 use super::Bench;
@@ -29,15 +30,20 @@ impl Bench<'_> {
             ("decoder", masked, self.shape.vocab, hidden),
         ];
         for (name, m, n, k) in cases {
-            let (x, w, mut y) = (numbers(m * k), numbers(n * k), vec![0.0; m * n]);
+            let (device, inside) = (self.device, self.device.activations());
+            let (x, w) = (device.tensor_in(inside, m, k, &numbers(m * k)), numbers(n * k));
+            let mut y = device.tensor_in(inside, m, n, &numbers(m * n));
             let flops = 2.0 * m as f64 * n as f64 * k as f64;
-            let device = self.device;
             self.time("kernels", format!("{name} {m} x {n} x {k}"), flops, "FLOP", || {
-                device.matmul(&mut y, Init::Zero, MatRef::new(&x, m, k), MatRef::new(&w, n, k).t());
+                device.matmul_into(y.mat_mut(), Init::Zero, x.mat(), MatRef::new(&w, n, k).t());
+            });
+            let mut dx = device.tensor_in(inside, m, k, &numbers(m * k));
+            self.time("kernels", format!("{name}, by the input"), flops, "FLOP", || {
+                device.matmul_into(dx.mat_mut(), Init::Zero, y.mat(), MatRef::new(&w, n, k));
             });
             let mut dw = vec![0.0; n * k];
             self.time("kernels", format!("{name}, by the weight"), flops, "FLOP", || {
-                device.matmul(&mut dw, Init::Zero, MatRef::new(&y, m, n).t(), MatRef::new(&x, m, k));
+                device.matmul(&mut dw, Init::Add, y.mat().t(), x.mat());
             });
         }
     }
@@ -51,11 +57,17 @@ impl Bench<'_> {
         let scale = parameters.add(ParameterSpec::vector("scale", h), &vec![1.0; h]);
         let table = parameters.add(ParameterSpec::matrix("table", vocab, h), &numbers(vocab * h));
         let bias = parameters.add(ParameterSpec::vector("bias", vocab), &vec![0.0; vocab]);
-        self.operation("norm", bytes(5 * n * h), "B", &parameters, (n, h), |tape, x| tape.layer_norm(x, scale, 1e-5));
-        self.operation("gated GELU", bytes(8 * n * inner), "B", &parameters, (n, 2 * inner), |tape, x| tape.geglu(x));
-        self.operation("residual", bytes(6 * n * h), "B", &parameters, (n, h), |tape, x| tape.add(x, x));
+        let (inside, wide) = (self.device.activations(), Format::F32);
+        let width = if inside == wide { 4 } else { 2 };
+        // Forward reads x and writes y; backward reads x, dy and what dx was, and writes dx.
+        let passes = (4 * 4 + 2 * width) * n * h;
+        self.operation("norm", passes as f64, "B", &parameters, (wide, n, h), |tape, x| {
+            tape.layer_norm(x, scale, 1e-5, inside)
+        });
+        let passes = (2 + 1 + 2 + 1 + 2) * width * n * inner;
+        self.operation("gated GELU", passes as f64, "B", &parameters, (inside, n, 2 * inner), |tape, x| tape.geglu(x));
         let ids: Vec<u32> = (0..n).map(|i| (i * 7919 % vocab) as u32).collect();
-        self.operation("embedding", bytes(5 * n * h), "B", &parameters, (1, 1), |tape, _| {
+        self.operation("embedding", bytes(5 * n * h), "B", &parameters, (wide, 1, 1), |tape, _| {
             tape.embedding(ids.clone(), table)
         });
         let lengths = (0..n).step_by(length).map(|start| length.min(n - start));
@@ -64,13 +76,13 @@ impl Bench<'_> {
         let rotary = Rotary::new(h / heads, length, 10_000.0);
         let shape = AttentionShape { num_heads: heads, half_window: None, rotary };
         let scores: usize = sequences.iter().map(|rows| rows.len() * rows.len()).sum();
-        self.operation("attention", 14.0 * (scores * h) as f64, "FLOP", &parameters, (n, 3 * h), |tape, x| {
+        self.operation("attention", 14.0 * (scores * h) as f64, "FLOP", &parameters, (inside, n, 3 * h), |tape, x| {
             tape.attention(x, &sequences, &shape)
         });
         let masked = (n * self.shape.mask / 100).max(1);
         let targets: Vec<u32> = (0..masked).map(|i| (i * 31 % vocab) as u32).collect();
         let flops = 6.0 * (masked * h * vocab) as f64;
-        self.operation("vocabulary loss", flops, "FLOP", &parameters, (masked, h), |tape, x| {
+        self.operation("vocabulary loss", flops, "FLOP", &parameters, (wide, masked, h), |tape, x| {
             tape.linear_cross_entropy(x, (table, bias), &targets, 1e-3, &mut VocabularyLoss::default())
         });
         self.optimizer(parameters, table);
@@ -82,7 +94,7 @@ impl Bench<'_> {
         amount: f64,
         unit: &'static str,
         parameters: &Parameters,
-        (rows, cols): (usize, usize),
+        (format, rows, cols): (Format, usize, usize),
         op: impl Fn(&mut Tape<'_>, Var) -> Var + Sync,
     ) {
         let (device, input) = (self.device, numbers(rows * cols));
@@ -91,10 +103,9 @@ impl Bench<'_> {
         self.time("operations", name, amount, unit, || {
             device.install(|| {
                 let mut tape = Tape::recording(device, parameters, &mut gradients);
-                let x = tape.input(device.tensor(rows, cols, &input));
+                let x = tape.input(device.tensor_in(format, rows, cols, &input));
                 let y = op(&mut tape, x);
-                let (rows, cols) = (tape.value(y).rows(), tape.value(y).cols());
-                let seed = device.ones(rows, cols);
+                let seed = device.ones_like(tape.value(y));
                 tape.backward_with(y, seed, &[]);
             });
         });

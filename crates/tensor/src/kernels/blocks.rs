@@ -2,18 +2,19 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::ThreadPool;
 
 use super::isa::Isa;
 use super::matmul::{Grid, Init, Output, each_job};
-use super::matrix::{Layout, MatMut, MatRef};
+use super::matrix::{Elements, Layout, MatMut, MatRef};
 pub(super) use super::pack::packed_lines;
-use super::pack::{BLOCK_LINES, DEPTH, PANEL, Side, pack};
+use super::pack::{BLOCK_BYTES, BLOCK_LINES, DEPTH, PANEL, Side, TILE_BYTES, pack, store_narrow};
 use super::scratch::{self, Line};
 use super::{tile_amx, tile_avx512};
 
 /// Steps of `k` between two visits to C: a panel of A of this depth stays in the first-level cache while B streams by.
-const CHUNK: usize = 256;
+const CHUNK: usize = 512;
 
 /// Steps of `k` that are packed at once where A comes transposed, as in the gradient of a weight, with `k` in the
 /// thousands: both packed operands stay in the second-level cache, which is worth up to a half more speed.
@@ -61,6 +62,21 @@ fn pack_all(side: Side, source: MatRef, out: &mut [Line], pool: Option<&ThreadPo
     });
 }
 
+/// How a microtile reads its 32 rows of A: `row` bytes from row to row, `block` bytes from 32 steps of `k` to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    pub(super) upper: *const u8,
+    pub(super) lower: *const u8,
+    pub(super) row: usize,
+    pub(super) block: usize,
+}
+
+impl Left {
+    fn packed(at: *const u8) -> Self {
+        Self { upper: at, lower: at.wrapping_add(TILE_BYTES), row: 64, block: BLOCK_BYTES }
+    }
+}
+
 /// A packed operand, or some of its panels and steps.
 #[derive(Clone, Copy)]
 struct Panels<'a> {
@@ -92,6 +108,21 @@ struct Product<'a> {
     /// The whole of A, unless every job packs its own rows.
     left: Option<Panels<'a>>,
     right: Panels<'a>,
+    /// The columns of C.
+    num_cols: usize,
+}
+
+/// Where a job finds its rows of A.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    /// Whole panels up to this row are read where they are.
+    in_place: usize,
+    packed: Panels<'a>,
+}
+
+/// Whether kernels can read the rows of `a` where they are: bf16, and whole blocks of steps.
+fn readable(a: MatRef) -> bool {
+    matches!(a.data, Elements::Bf16(_)) && a.layout == Layout::Normal && a.cols.is_multiple_of(DEPTH)
 }
 
 /// `C = A B` with what `init` says added. Slices add up in order, so that their size does not change a bit.
@@ -120,13 +151,14 @@ pub(super) fn product_packed(
 ) {
     assert!(right.len() >= packed_lines(c.cols, a.cols));
     let grid = Grid::of(c.rows, c.cols, 128, 1024);
+    let num_cols = c.cols;
     let (c, right) = (Output::new(&mut c), Panels::whole(right, a.cols));
     let run = |left: Option<Panels>| {
-        let product = Product { isa, c, init, a, left, right };
+        let product = Product { isa, c, init, a, left, right, num_cols };
         each_job(pool, grid.len(), |idx| product.job(grid.tile(idx)));
     };
     // Reading a few columns of a wide A leaves most of every memory page behind, so such an A is packed row by row.
-    if grid.col_tiles() == 1 && a.layout == Layout::Normal {
+    if readable(a) || grid.col_tiles() == 1 && a.layout == Layout::Normal {
         return run(None);
     }
     scratch::with(&scratch::LEFT, packed_lines(a.rows, a.cols), |left| {
@@ -145,7 +177,7 @@ pub(super) fn spin(isa: Isa, num_rounds: u64) -> u64 {
         // SAFETY: `ones` holds a panel of `CHUNK` steps, `c` a whole microtile.
         unsafe {
             let c = (c.0.as_mut_ptr().cast(), EDGE_STRIDE);
-            kernel.whole(CHUNK / DEPTH, (operand, operand), Start::ZERO, c);
+            kernel.whole(CHUNK / DEPTH, (Left::packed(operand), operand), Start::ZERO, c);
         }
         std::hint::black_box(&mut c);
     }
@@ -158,15 +190,29 @@ impl Product<'_> {
         // SAFETY: callers have checked the instruction set, and a job starts no other on its thread.
         let kernel = unsafe { Kernel::start(self.isa) };
         let k = self.a.cols;
-        let depth = k.div_ceil(k.div_ceil(CHUNK)).next_multiple_of(DEPTH);
-        let num_lines = if self.left.is_some() { 0 } else { packed_lines(rows.len(), depth) };
-        scratch::with(&scratch::ROWS, num_lines, |local| {
+        // Sums in bf16 are rounded once: they cannot wait in C for the next chunk.
+        let num_chunks = if self.c.narrow { 1 } else { k.div_ceil(CHUNK) };
+        let depth = k.div_ceil(num_chunks).next_multiple_of(DEPTH);
+        let in_place = if readable(self.a) { rows.start + rows.len() / PANEL * PANEL } else { rows.start };
+        let to_pack = if self.left.is_some() { rows.end..rows.end } else { in_place..rows.end };
+        scratch::with(&scratch::ROWS, packed_lines(to_pack.len(), depth), |local| {
             for step in (0..k).step_by(depth) {
                 let steps = step..k.min(step + depth);
-                let left = self.left.unwrap_or_else(|| self.pack_rows(rows.clone(), steps.clone(), local));
-                self.chunk(&kernel, left, (rows.clone(), cols.clone()), steps);
+                let packed = self.left.unwrap_or_else(|| self.pack_rows(to_pack.clone(), steps.clone(), local));
+                self.chunk(&kernel, Rows { in_place, packed }, (rows.clone(), cols.clone()), steps);
             }
         });
+    }
+
+    /// The panel of A that begins at `row`, from `step` on.
+    fn panel(&self, left: Rows, row: usize, step: usize) -> Left {
+        let Elements::Bf16(data) = self.a.data else { return Left::packed(left.packed.at(row, step)) };
+        if row >= left.in_place {
+            return Left::packed(left.packed.at(row, step));
+        }
+        let stride = self.a.stride * size_of::<bf16>();
+        let upper = data[row * self.a.stride + step..].as_ptr().cast::<u8>();
+        Left { upper, lower: upper.wrapping_add(16 * stride), row: stride, block: DEPTH * size_of::<bf16>() }
     }
 
     /// Packs a rectangle of A.
@@ -180,12 +226,15 @@ impl Product<'_> {
 
     /// Adds some steps of `k` to one tile of C, along its rows: a panel of A stays in the first-level cache for all
     /// panels of B, and C is written in the order of memory.
-    fn chunk(&self, kernel: &Kernel, left: Panels, (rows, cols): (Range<usize>, Range<usize>), steps: Range<usize>) {
+    fn chunk(&self, kernel: &Kernel, left: Rows, (rows, cols): (Range<usize>, Range<usize>), steps: Range<usize>) {
         for row in rows.clone().step_by(PANEL) {
             for col in cols.clone().step_by(PANEL) {
                 let size = (PANEL.min(rows.end - row), PANEL.min(cols.end - col));
-                let operands = (left.at(row, steps.start), self.right.at(col, steps.start));
+                let operands = (self.panel(left, row, steps.start), self.right.at(col, steps.start));
                 let start = self.start(row, col, steps.start);
+                if col + PANEL < cols.end {
+                    self.c.prefetch((row, col + PANEL), size.0);
+                }
                 // SAFETY: `at` has checked the first block of each panel, and a panel's blocks are adjacent. The
                 // microtile is part of this job's tile of C, which no other job touches.
                 unsafe { kernel.add(steps.len().div_ceil(DEPTH), operands, start, self.c, (row, col), size) };
@@ -198,7 +247,11 @@ impl Product<'_> {
         match self.init {
             Init::Zero if step == 0 => Start::ZERO,
             Init::Bias(bias) if step == 0 => Start { row: &raw const bias[col], stride: 0 },
-            _ => Start { row: self.c.at(row, col), stride: self.c.stride * size_of::<f32>() },
+            Init::Rows(rows) if step == 0 => {
+                let width = self.num_cols;
+                Start { row: &raw const rows[row * width + col], stride: width * size_of::<f32>() }
+            }
+            _ => Start { row: self.c.at(row, col), stride: self.c.stride },
         }
     }
 }
@@ -240,31 +293,37 @@ impl Kernel {
     /// `start + A B` into the part of C that begins at `corner`, `size` rows and columns.
     ///
     /// # Safety
-    /// The operands point to `num_blocks >= 1` packed blocks each. `start` and C are valid for the rows and columns of
+    /// The operands hold `num_blocks >= 1` blocks each. `start` and C are valid for the rows and columns of
     /// `size`, and no other thread touches that part of C.
     unsafe fn add(
         &self,
         num_blocks: usize,
-        operands: (*const u8, *const u8),
+        operands: (Left, *const u8),
         start: Start,
         c: Output,
         corner: (usize, usize),
         size: (usize, usize),
     ) {
-        let (c, stride) = (c.at(corner.0, corner.1), c.stride * size_of::<f32>());
-        if size == (PANEL, PANEL) {
+        let whole = size == (PANEL, PANEL);
+        if whole && !c.narrow {
             // SAFETY: the caller vouches for whole microtiles.
-            return unsafe { self.whole(num_blocks, operands, start, (c, stride)) };
+            return unsafe { self.whole(num_blocks, operands, start, (c.at(corner.0, corner.1), c.stride)) };
         }
         let mut edge = Edge([[0.0; PANEL]; PANEL]);
         let at_edge = edge.0.as_mut_ptr().cast::<f32>();
         // SAFETY: `edge` holds a whole microtile; only the part that `size` names is copied from `start` and to C.
         unsafe {
-            if !start.row.is_null() {
+            let mut start = start;
+            if !whole && !start.row.is_null() {
                 copy_rows((start.row, start.stride), (at_edge, EDGE_STRIDE), size);
+                start = Start { row: at_edge, stride: EDGE_STRIDE };
             }
-            self.whole(num_blocks, operands, Start { row: at_edge, stride: EDGE_STRIDE }, (at_edge, EDGE_STRIDE));
-            copy_rows((at_edge, EDGE_STRIDE), (c, stride), size);
+            self.whole(num_blocks, operands, start, (at_edge, EDGE_STRIDE));
+            if c.narrow {
+                store_narrow(&edge.0, (c.at(corner.0, corner.1), c.stride), size);
+            } else {
+                copy_rows((at_edge, EDGE_STRIDE), (c.at(corner.0, corner.1), c.stride), size);
+            }
         }
     }
 
@@ -272,7 +331,7 @@ impl Kernel {
     ///
     /// # Safety
     /// As for [`Self::add`].
-    unsafe fn whole(&self, num_blocks: usize, (a, b): (*const u8, *const u8), start: Start, c: (*mut f32, usize)) {
+    unsafe fn whole(&self, num_blocks: usize, (a, b): (Left, *const u8), start: Start, c: (*mut f32, usize)) {
         let start = (start.row, start.stride);
         // SAFETY: the caller vouches for the memory, and `self` exists only where its instructions do.
         unsafe {

@@ -32,7 +32,7 @@ unsafe fn small_product((c, c_stride): (*mut f32, usize), accumulate: bool, a: M
     let rows = a.rows.max(2);
     let ((row_step, col_step), mut copy) = (a.steps(), vec![0.0; rows * a.cols]);
     for (i, value) in copy.iter_mut().enumerate() {
-        *value = a.data[i % rows % a.rows * row_step + i / rows * col_step];
+        *value = a.data.f32()[i % rows % a.rows * row_step + i / rows * col_step];
     }
     let mut sums = vec![0.0; rows * b.cols];
     for (i, sums) in sums.chunks_exact_mut(b.cols).enumerate().take(a.rows) {
@@ -84,10 +84,10 @@ unsafe fn product_of_slice(c: *mut f32, c_stride: usize, accumulate: bool, a: Ma
             1,
             step(c_stride),
             accumulate,
-            a.data.as_ptr(),
+            a.data.f32().as_ptr(),
             step(a_col),
             step(a_row),
-            b.data.as_ptr(),
+            b.data.f32().as_ptr(),
             step(b_col),
             step(b_row),
             1.0,

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::ThreadPool;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use super::isa::Isa;
-use super::matrix::{Layout, MatMut, MatRef};
+use super::matrix::{ElementsMut, Layout, MatMut, MatRef};
 use super::scratch::{self, Line};
 use super::{blocks, dense};
 
@@ -19,6 +20,8 @@ pub enum Init<'a> {
     Add,
     /// The same row everywhere, one element for each column: `C = 1 bias + A B`.
     Bias(&'a [f32]),
+    /// The dense rows of another matrix of the shape of C: `C = D + A B`.
+    Rows(&'a [f32]),
 }
 
 /// The right operand of products, in the order in which the kernels read it: pack a weight once and use it for every
@@ -65,7 +68,7 @@ fn copy_dense(lines: &mut Vec<Line>, b: MatRef) {
     scratch::grow(lines, (outer * inner).div_ceil(16));
     let copy: &mut [f32] = bytemuck::cast_slice_mut(lines);
     for i in 0..outer {
-        copy[i * inner..][..inner].copy_from_slice(&b.data[i * b.stride..][..inner]);
+        copy[i * inner..][..inner].copy_from_slice(&b.data.f32()[i * b.stride..][..inner]);
     }
 }
 
@@ -151,9 +154,13 @@ fn inside(pool: &ThreadPool, num_products: usize, product: impl FnOnce() + Send)
 
 fn check_shapes(c: &MatMut, init: Init, a: MatRef, (k, n): (usize, usize)) {
     assert_eq!((c.rows, c.cols, a.cols), (a.rows, n, k), "a product of {} x {} and {k} x {n}", a.rows, a.cols);
-    if let Init::Bias(bias) = init {
-        assert_eq!(bias.len(), n, "one bias for each column");
+    match init {
+        Init::Bias(bias) => assert_eq!(bias.len(), n, "one bias for each column"),
+        Init::Rows(rows) => assert_eq!(rows.len(), c.rows * n, "rows of the shape of C"),
+        Init::Zero | Init::Add => {}
     }
+    let narrow = matches!(c.data, ElementsMut::Bf16(_));
+    assert!(!narrow || !matches!(init, Init::Add), "bf16 sums are rounded once, when they are complete");
 }
 
 /// Whether there is nothing to multiply.
@@ -161,16 +168,23 @@ fn is_trivial(c: &MatMut, k: usize) -> bool {
     c.rows == 0 || c.cols == 0 || k == 0
 }
 
-fn start_only(c: MatMut, init: Init) {
+fn start_only(mut c: MatMut, init: Init) {
     if c.cols == 0 {
         return;
     }
     for i in 0..c.rows {
-        let row = &mut c.data[i * c.stride..][..c.cols];
-        match init {
-            Init::Zero => row.fill(0.0),
-            Init::Add => {}
-            Init::Bias(bias) => row.copy_from_slice(bias),
+        let from = match init {
+            Init::Zero => &[],
+            Init::Add => return,
+            Init::Bias(bias) => bias,
+            Init::Rows(rows) => &rows[i * c.cols..][..c.cols],
+        };
+        let from = |col: usize| from.get(col).copied().unwrap_or(0.0);
+        for col in 0..c.cols {
+            match &mut c.data {
+                ElementsMut::F32(data) => data[i * c.stride + col] = from(col),
+                ElementsMut::Bf16(data) => data[i * c.stride + col] = bf16::from_f32(from(col)),
+            }
         }
     }
 }
@@ -178,9 +192,11 @@ fn start_only(c: MatMut, init: Init) {
 /// C, as the jobs of one product share it: each writes its own tile.
 #[derive(Clone, Copy)]
 pub(super) struct Output {
-    data: *mut f32,
-    /// Elements between rows.
+    data: *mut u8,
+    /// Bytes between rows.
     pub(super) stride: usize,
+    /// Whether the elements are bf16.
+    pub(super) narrow: bool,
 }
 
 // SAFETY: jobs touch disjoint tiles, which every unsafe use of the pointer has to show.
@@ -190,12 +206,33 @@ unsafe impl Sync for Output {}
 
 impl Output {
     pub(super) fn new(c: &mut MatMut) -> Self {
-        Self { data: c.data.as_mut_ptr(), stride: c.stride }
+        let (data, size) = match &mut c.data {
+            ElementsMut::F32(data) => (data.as_mut_ptr().cast(), size_of::<f32>()),
+            ElementsMut::Bf16(data) => (data.as_mut_ptr().cast(), size_of::<bf16>()),
+        };
+        Self { data, stride: c.stride * size, narrow: size == size_of::<bf16>() }
     }
 
-    /// Where element `(row, col)` lies.
-    pub(super) fn at(self, row: usize, col: usize) -> *mut f32 {
-        self.data.wrapping_add(row * self.stride + col)
+    /// Asks for the lines of 32 columns from `(row, col)` on, to be written: they come while other products are computed.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn prefetch(self, (row, col): (usize, usize), num_rows: usize) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        let size = if self.narrow { size_of::<bf16>() } else { size_of::<f32>() };
+        for row in row..row + num_rows {
+            let line: *const i8 = self.data.wrapping_add(row * self.stride + col * size).cast();
+            // SAFETY: a prefetch reads nothing that the program sees.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_ET0>(line);
+                if !self.narrow {
+                    _mm_prefetch::<_MM_HINT_ET0>(line.wrapping_add(64));
+                }
+            }
+        }
+    }
+
+    /// Where element `(row, col)` lies, of type `T`.
+    pub(super) fn at<T>(self, row: usize, col: usize) -> *mut T {
+        self.data.wrapping_add(row * self.stride + col * size_of::<T>()).cast()
     }
 }
 
@@ -251,6 +288,7 @@ pub(super) fn each_job(pool: Option<&ThreadPool>, num_jobs: usize, job: impl Fn(
 
 /// The product in f32, a fixed grid of tiles.
 fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
+    debug_assert!(matches!(c.data, ElementsMut::F32(_)), "devices without bf16 products have no matrices of bf16");
     let output = Output::new(&mut c);
     let grid = Grid::of(a.rows, b.cols, 512, 1024);
     each_job(pool, grid.len(), |idx| {
@@ -258,10 +296,15 @@ fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&
         let (a, b) = (a.some_rows(rows.clone()), b.t().some_rows(cols.clone()).t());
         // SAFETY: tiles of the grid are disjoint parts of C.
         unsafe {
-            if let Init::Bias(bias) = init {
-                rows.clone().for_each(|row| copy_row(&bias[cols.clone()], output.at(row, cols.start)));
+            for row in rows.clone() {
+                match init {
+                    Init::Bias(bias) => copy_row(&bias[cols.clone()], output.at(row, cols.start)),
+                    Init::Rows(from) => copy_row(&from[row * grid.cols..][cols.clone()], output.at(row, cols.start)),
+                    Init::Zero | Init::Add => break,
+                }
             }
-            dense::product(output.at(rows.start, cols.start), output.stride, !matches!(init, Init::Zero), a, b);
+            let (c, stride) = (output.at(rows.start, cols.start), output.stride / size_of::<f32>());
+            dense::product(c, stride, !matches!(init, Init::Zero), a, b);
         }
     });
 }
@@ -277,8 +320,6 @@ unsafe fn copy_row(from: &[f32], to: *mut f32) {
 
 #[cfg(test)]
 mod tests {
-    use half::bf16;
-
     use super::*;
 
     /// Odd sizes, sizes around panels, blocks, chunks and job tiles, and vectors.
@@ -327,7 +368,7 @@ mod tests {
     fn exact(isa: Isa, a: MatRef, b: MatRef) -> Vec<(f64, f64)> {
         let rows = |m: MatRef| {
             let (row, col) = m.steps();
-            let element = move |at: usize| seen(isa, m.data[at / m.cols * row + at % m.cols * col]);
+            let element = move |at: usize| seen(isa, m.data.f32()[at / m.cols * row + at % m.cols * col]);
             (0..m.rows * m.cols).map(element).collect::<Vec<_>>()
         };
         let (left, right) = (rows(a), rows(b.t()));
@@ -369,6 +410,7 @@ mod tests {
                 Init::Zero => 0.0,
                 Init::Add => before,
                 Init::Bias(bias) => bias[j],
+                Init::Rows(rows) => rows[i * n + j],
             };
             let (sum, size) = exact[i * n + j];
             let error = (f64::from(c) - f64::from(start) - sum).abs();
@@ -383,10 +425,10 @@ mod tests {
         let pool = pool(2);
         for isa in available() {
             for shape in SHAPES {
-                let bias = numbers(shape.1, 4);
+                let (bias, rows) = (numbers(shape.1, 4), numbers(shape.0 * shape.1, 5));
                 for layouts in [[Normal, Normal], [Normal, Transposed], [Transposed, Normal], [Transposed, Transposed]]
                 {
-                    for init in [Init::Zero, Init::Add, Init::Bias(&bias)] {
+                    for init in [Init::Zero, Init::Add, Init::Bias(&bias), Init::Rows(&rows)] {
                         check(isa, shape, layouts, init, &pool);
                     }
                 }
@@ -471,5 +513,45 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Operands of bf16 give the bits that their values give as f32; a narrow result is the rounded wide one.
+    #[test]
+    fn narrow_matrices_hold_rounded_numbers() {
+        let pool = pool(2);
+        for isa in available().into_iter().filter(|&isa| isa != Isa::F32) {
+            for (m, n, k) in SHAPES.into_iter().chain([(96, 70, 64), (200, 1100, 224), (64, 32, 256)]) {
+                for (a_layout, b_layout) in [Layout::Normal, Layout::Transposed].map(|a| (a, Layout::Normal)) {
+                    let narrow = |len, seed| numbers(len, seed).into_iter().map(bf16::from_f32).collect::<Vec<_>>();
+                    let (a_data, b_data) = (narrow((m + GAP) * (k + GAP), 1), narrow((n + GAP) * (k + GAP), 2));
+                    let wide = |data: &[bf16]| data.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
+                    let (a_wide, b_wide) = (wide(&a_data), wide(&b_data));
+                    let (a, b) = (operand(&a_wide, m, k, a_layout), operand(&b_wide, k, n, b_layout));
+                    let (a_narrow, b_narrow) = (of_narrow(&a_data, a), of_narrow(&b_data, b));
+                    let from = numbers(m * n, 3);
+                    let (mut want, mut found) = (vec![0.0; m * n], vec![0.0; m * n]);
+                    matmul(isa, MatMut::new(&mut want, m, n), Init::Rows(&from), a, b, &pool);
+                    matmul(isa, MatMut::new(&mut found, m, n), Init::Rows(&from), a_narrow, b_narrow, &pool);
+                    assert_eq!(found, want, "{isa:?} {m} x {n} x {k}, {a_layout:?}");
+                    if k > 256 {
+                        continue;
+                    }
+                    let mut rounded = vec![bf16::ZERO; m * (n + GAP)];
+                    let c = MatMut::narrow(&mut rounded, m, n, n + GAP);
+                    matmul(isa, c, Init::Rows(&from), a_narrow, b_narrow, &pool);
+                    for (rounded, want) in rounded.chunks(n + GAP).zip(want.chunks(n)) {
+                        let want: Vec<bf16> = want.iter().map(|&x| bf16::from_f32(x)).collect();
+                        assert_eq!(rounded[..n], want, "{isa:?} {m} x {n} x {k}, {a_layout:?}");
+                        assert!(rounded[n..].iter().all(|&gap| gap == bf16::ZERO));
+                    }
+                }
+            }
+        }
+    }
+
+    fn of_narrow<'a>(data: &'a [bf16], like: MatRef) -> MatRef<'a> {
+        let (rows, cols) = if like.layout == Layout::Normal { (like.rows, like.cols) } else { (like.cols, like.rows) };
+        let matrix = MatRef::narrow(data, rows, cols, like.stride);
+        if like.layout == Layout::Normal { matrix } else { matrix.t() }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 /// Which index of a matrix runs along memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -11,10 +13,41 @@ pub enum Layout {
     Transposed,
 }
 
+/// Elements in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Elements<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Elements<'a> {
+    fn from(self, start: usize) -> Self {
+        match self {
+            Self::F32(data) => Self::F32(&data[start..]),
+            Self::Bf16(data) => Self::Bf16(&data[start..]),
+        }
+    }
+
+    /// The elements, where they are `f32`.
+    pub(super) fn f32(self) -> &'a [f32] {
+        match self {
+            Self::F32(data) => data,
+            Self::Bf16(_) => unreachable!("devices without bf16 products have no matrices of bf16"),
+        }
+    }
+}
+
+/// Elements in memory, to be written.
+#[derive(Debug)]
+pub(super) enum ElementsMut<'a> {
+    F32(&'a mut [f32]),
+    Bf16(&'a mut [bf16]),
+}
+
 /// A matrix to read.
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a> {
-    pub(super) data: &'a [f32],
+    pub(super) data: Elements<'a>,
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) stride: usize,
@@ -24,7 +57,7 @@ pub struct MatRef<'a> {
 /// A matrix to write, row by row: element `(i, j)` lies at `i * stride + j`.
 #[derive(Debug)]
 pub struct MatMut<'a> {
-    pub(super) data: &'a mut [f32],
+    pub(super) data: ElementsMut<'a>,
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) stride: usize,
@@ -51,7 +84,16 @@ impl<'a> MatRef<'a> {
     /// When `data` is too short or `stride < cols`.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
         assert!(data.len() >= extent(rows, cols, stride), "{} elements for {rows} x {cols}", data.len());
-        Self { data, rows, cols, stride, layout: Layout::Normal }
+        Self { data: Elements::F32(data), rows, cols, stride, layout: Layout::Normal }
+    }
+
+    /// As [`Self::strided`], of bf16.
+    ///
+    /// # Panics
+    /// When `data` is too short or `stride < cols`.
+    pub fn narrow(data: &'a [bf16], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(data.len() >= extent(rows, cols, stride), "{} elements for {rows} x {cols}", data.len());
+        Self { data: Elements::Bf16(data), rows, cols, stride, layout: Layout::Normal }
     }
 
     /// Number of rows.
@@ -77,7 +119,7 @@ impl<'a> MatRef<'a> {
     pub(crate) fn some_rows(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
         let start = if range.is_empty() { 0 } else { range.start * self.steps().0 };
-        Self { data: &self.data[start..], rows: range.len(), ..self }
+        Self { data: self.data.from(start), rows: range.len(), ..self }
     }
 
     /// The steps in memory between neighbouring rows and between neighbouring columns.
@@ -104,14 +146,27 @@ impl<'a> MatMut<'a> {
     /// When `data` is too short or `stride < cols`.
     pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Self {
         assert!(data.len() >= extent(rows, cols, stride), "{} elements for {rows} x {cols}", data.len());
-        Self { data, rows, cols, stride }
+        Self { data: ElementsMut::F32(data), rows, cols, stride }
+    }
+
+    /// As [`Self::strided`], of bf16: sums are rounded when they are complete.
+    ///
+    /// # Panics
+    /// When `data` is too short or `stride < cols`.
+    pub fn narrow(data: &'a mut [bf16], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(data.len() >= extent(rows, cols, stride), "{} elements for {rows} x {cols}", data.len());
+        Self { data: ElementsMut::Bf16(data), rows, cols, stride }
     }
 }
 
 impl MatMut<'_> {
     /// The same matrix for a shorter time.
     pub(super) fn reborrow(&mut self) -> MatMut<'_> {
-        MatMut { data: self.data, rows: self.rows, cols: self.cols, stride: self.stride }
+        let data = match &mut self.data {
+            ElementsMut::F32(data) => ElementsMut::F32(data),
+            ElementsMut::Bf16(data) => ElementsMut::Bf16(data),
+        };
+        MatMut { data, rows: self.rows, cols: self.cols, stride: self.stride }
     }
 }
 

@@ -6,14 +6,17 @@
 //! matrix is zero.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
+    __m512, __m512i, __mmask16, __mmask32, _mm512_castsi512_si256, _mm512_cvtne2ps_pbh, _mm512_inserti64x4,
+    _mm512_loadu_si512, _mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps,
     _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_store_si512, _mm512_unpackhi_epi32,
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 use std::ops::Range;
 
-use super::matrix::{Layout, MatRef};
+use half::bf16;
+
+use super::matrix::{Elements, Layout, MatRef};
 use super::scratch::Line;
 
 /// Rows of A or columns of B in a panel.
@@ -84,9 +87,28 @@ pub(super) unsafe fn pack(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pack_tile(side: Side, source: MatRef, row: (usize, usize), step: (usize, usize), out: *mut Line) {
+    // SAFETY: the caller vouches for the memory.
+    unsafe {
+        match source.data {
+            Elements::F32(data) => pack_tile_of(data, side, source, row, step, out),
+            Elements::Bf16(data) => pack_tile_of(data, side, source, row, step, out),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_tile_of<T: Packable>(
+    data: &[T],
+    side: Side,
+    source: MatRef,
+    row: (usize, usize),
+    step: (usize, usize),
+    out: *mut Line,
+) {
     let (num_rows, num_steps) = (row.1.saturating_sub(row.0), step.1 - step.0);
     let (row_step, col_step) = source.steps();
-    let corner = source.data.as_ptr().wrapping_add(row.0 * row_step + step.0 * col_step);
+    let corner = data.as_ptr().wrapping_add(row.0 * row_step + step.0 * col_step);
     // SAFETY: the tile's part inside the matrix starts at `corner`; the rest is not read.
     let lines = unsafe {
         match source.layout {
@@ -111,12 +133,17 @@ unsafe fn pack_tile(side: Side, source: MatRef, row: (usize, usize), step: (usiz
 /// One vector for each row, holding its pairs of steps; steps are adjacent in memory.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn rows_of_pairs(corner: *const f32, stride: usize, num_rows: usize, num_steps: usize) -> [__m512i; 16] {
+unsafe fn rows_of_pairs<T: Packable>(
+    corner: *const T,
+    stride: usize,
+    num_rows: usize,
+    num_steps: usize,
+) -> [__m512i; 16] {
     let mut lines = [_mm512_setzero_si512(); 16];
     for (i, line) in lines.iter_mut().enumerate().take(num_rows) {
         let row = corner.wrapping_add(i * stride);
         // SAFETY: reads the row's first `num_steps` elements and no others.
-        *line = unsafe { round(load(row, num_steps), load(row.wrapping_add(16), num_steps.saturating_sub(16))) };
+        *line = unsafe { T::along(row, num_steps) };
     }
     lines
 }
@@ -124,7 +151,12 @@ unsafe fn rows_of_pairs(corner: *const f32, stride: usize, num_rows: usize, num_
 /// One vector for each pair of steps, holding the pairs of 16 rows; rows are adjacent in memory.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pairs_of_rows(corner: *const f32, stride: usize, num_rows: usize, num_steps: usize) -> [__m512i; 16] {
+unsafe fn pairs_of_rows<T: Packable>(
+    corner: *const T,
+    stride: usize,
+    num_rows: usize,
+    num_steps: usize,
+) -> [__m512i; 16] {
     // SAFETY: the table holds 64 bytes.
     let interleave = unsafe { _mm512_loadu_si512(INTERLEAVE.as_ptr().cast()) };
     let mut lines = [_mm512_setzero_si512(); 16];
@@ -132,7 +164,7 @@ unsafe fn pairs_of_rows(corner: *const f32, stride: usize, num_rows: usize, num_
         let even = corner.wrapping_add(2 * pair * stride);
         let num_odd = if 2 * pair + 1 < num_steps { num_rows } else { 0 };
         // SAFETY: reads the first `num_rows` elements of a step inside the matrix, none of one outside.
-        let both = unsafe { round(load(even, num_rows), load(even.wrapping_add(stride), num_odd)) };
+        let both = unsafe { T::across((even, num_rows), (even.wrapping_add(stride), num_odd)) };
         *line = _mm512_permutexvar_epi16(interleave, both);
     }
     lines
@@ -148,6 +180,76 @@ static INTERLEAVE: [u16; 32] = {
     }
     order
 };
+
+/// Rounds `size` rows and columns of sums to bf16 at `to`, rows `to.1` bytes apart.
+///
+/// # Safety
+/// The CPU has the instructions of [`pack`]; `to` is valid for writing what `size` names.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn store_narrow(sums: &[[f32; PANEL]; PANEL], to: (*mut bf16, usize), size: (usize, usize)) {
+    let mask: __mmask32 = if size.1 >= PANEL { !0 } else { (1 << size.1) - 1 };
+    for (i, row) in sums.iter().enumerate().take(size.0) {
+        // SAFETY: a row of `sums`, and as many elements of `to` as the caller vouches for.
+        unsafe {
+            let (low, high) = (load(row.as_ptr(), 16), load(row.as_ptr().wrapping_add(16), 16));
+            _mm512_mask_storeu_epi16(to.0.wrapping_byte_add(i * to.1).cast(), mask, round(low, high));
+        }
+    }
+}
+
+/// What operands are made of.
+trait Packable: Copy {
+    /// The first `count` (32 at most are read) elements at `from` in bf16, then zeros.
+    ///
+    /// # Safety
+    /// The CPU has the instructions of [`pack`]; the elements are valid for reading.
+    unsafe fn along(from: *const Self, count: usize) -> __m512i;
+
+    /// The first elements (16 at most are read) at each of two places, as many as its `count`, then zeros: in bf16, one
+    /// after the other.
+    ///
+    /// # Safety
+    /// As for [`Self::along`].
+    unsafe fn across(first: (*const Self, usize), second: (*const Self, usize)) -> __m512i;
+}
+
+impl Packable for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn along(from: *const Self, count: usize) -> __m512i {
+        // SAFETY: the caller vouches for `count` elements.
+        unsafe { round(load(from, count), load(from.wrapping_add(16), count.saturating_sub(16))) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn across(first: (*const Self, usize), second: (*const Self, usize)) -> __m512i {
+        // SAFETY: the caller vouches for the elements.
+        unsafe { round(load(first.0, first.1), load(second.0, second.1)) }
+    }
+}
+
+impl Packable for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn along(from: *const Self, count: usize) -> __m512i {
+        let mask: __mmask32 = if count >= 32 { !0 } else { (1 << count) - 1 };
+        // SAFETY: masked elements are not read.
+        unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn across(first: (*const Self, usize), second: (*const Self, usize)) -> __m512i {
+        let mask = |count: usize| -> __mmask32 { if count >= 16 { 0xffff } else { (1 << count) - 1 } };
+        // SAFETY: masked elements are not read.
+        unsafe {
+            let first = _mm512_maskz_loadu_epi16(mask(first.1), first.0.cast());
+            let second = _mm512_maskz_loadu_epi16(mask(second.1), second.0.cast());
+            _mm512_inserti64x4::<1>(first, _mm512_castsi512_si256(second))
+        }
+    }
+}
 
 /// The first `count` (16 at most are read) elements at `from`, then zeros.
 #[inline]

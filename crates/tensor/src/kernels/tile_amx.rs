@@ -5,6 +5,7 @@
 
 use std::arch::asm;
 
+use super::blocks::Left;
 use super::pack::BLOCK_BYTES;
 
 /// What `ldtilecfg` reads: eight tiles of 16 rows by 64 bytes.
@@ -43,27 +44,31 @@ impl Tiles {
     /// `start_stride` of 0 repeats one row. Strides are in bytes.
     ///
     /// # Safety
-    /// `a` and `b` point to `num_blocks >= 1` packed blocks each; `c` is valid for writing 32 rows of 32 elements, and
-    /// `start`, when not null, for reading as many.
+    /// `a` holds 32 rows of `num_blocks >= 1` blocks and `b` points to as many packed ones; `c` is valid for writing 32
+    /// rows of 32 elements, and `start`, when not null, for reading as many.
     pub(super) unsafe fn microtile(
         &self,
         num_blocks: usize,
-        a: *const u8,
+        a: Left,
         b: *const u8,
         start: (*const f32, usize),
         c: (*mut f32, usize),
     ) {
         debug_assert!(num_blocks > 0);
         // SAFETY: `self` proves that the registers are configured; the caller vouches for the memory: the code reads
-        // `num_blocks * BLOCK_BYTES` from each operand and 32 rows of 128 bytes from `start`, and writes as many to `c`.
+        // 32 rows of `num_blocks * 64` bytes of A, as many of B, and 32 rows of 128 bytes from `start`, and writes as many
+        // to `c`.
         unsafe {
             asm!(
                 "test {start}, {start}",
                 "jz 2f",
                 "tileloadd tmm0, [{start} + {start_stride}]",
                 "tileloadd tmm1, [{start} + {start_stride} + 64]",
-                "tileloadd tmm2, [{start_below} + {start_stride}]",
-                "tileloadd tmm3, [{start_below} + {start_stride} + 64]",
+                "mov {below}, {start_stride}",
+                "shl {below}, 4",
+                "add {below}, {start}",
+                "tileloadd tmm2, [{below} + {start_stride}]",
+                "tileloadd tmm3, [{below} + {start_stride} + 64]",
                 "jmp 3f",
                 "2:",
                 "tilezero tmm0",
@@ -71,33 +76,39 @@ impl Tiles {
                 "tilezero tmm2",
                 "tilezero tmm3",
                 "3:",
-                "tileloadd tmm4, [{a} + {row}]",
-                "tileloadd tmm6, [{b} + {row}]",
-                "tileloadd tmm7, [{b} + {row} + 1024]",
+                "tileloadd tmm4, [{upper} + {a_row}]",
+                "tileloadd tmm6, [{b} + {b_row}]",
+                "tileloadd tmm7, [{b} + {b_row} + 1024]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a} + {row} + 1024]",
+                "tileloadd tmm5, [{lower} + {a_row}]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, {block}",
-                "add {b}, {block}",
+                "add {upper}, {a_block}",
+                "add {lower}, {a_block}",
+                "add {b}, {b_block}",
                 "dec {left}",
                 "jnz 3b",
                 "tilestored [{c} + {c_stride}], tmm0",
                 "tilestored [{c} + {c_stride} + 64], tmm1",
-                "tilestored [{c_below} + {c_stride}], tmm2",
-                "tilestored [{c_below} + {c_stride} + 64], tmm3",
-                a = inout(reg) a => _,
+                "mov {below}, {c_stride}",
+                "shl {below}, 4",
+                "add {below}, {c}",
+                "tilestored [{below} + {c_stride}], tmm2",
+                "tilestored [{below} + {c_stride} + 64], tmm3",
+                upper = inout(reg) a.upper => _,
+                lower = inout(reg) a.lower => _,
+                a_row = in(reg) a.row,
+                a_block = in(reg) a.block,
                 b = inout(reg) b => _,
+                b_row = in(reg) 64usize,
+                b_block = const BLOCK_BYTES,
                 left = inout(reg) num_blocks => _,
-                row = in(reg) 64usize,
-                block = const BLOCK_BYTES,
                 start = in(reg) start.0,
-                start_below = in(reg) start.0.wrapping_byte_add(16 * start.1),
                 start_stride = in(reg) start.1,
                 c = in(reg) c.0,
-                c_below = in(reg) c.0.wrapping_byte_add(16 * c.1),
                 c_stride = in(reg) c.1,
+                below = out(reg) _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),

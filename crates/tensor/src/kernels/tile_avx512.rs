@@ -5,6 +5,7 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
+use super::blocks::Left;
 use super::pack::{BLOCK_BYTES, TILE_BYTES};
 
 const BAND: usize = 8;
@@ -13,23 +14,24 @@ const BAND: usize = 8;
 /// repeats one row. Strides are in bytes.
 ///
 /// # Safety
-/// `Isa::Avx512Bf16` is available; `a` and `b` point to `num_blocks` packed blocks each, aligned to 64 bytes; `c` is valid
+/// `Isa::Avx512Bf16` is available; `a` holds 32 rows of `num_blocks` blocks, and `b` points to as many packed ones, aligned
+/// to 64 bytes; `c` is valid
 /// for writing 32 rows of 32 elements, and `start`, when not null, for reading as many.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn microtile(
     num_blocks: usize,
-    a: *const u8,
+    a: Left,
     b: *const u8,
     start: (*const f32, usize),
     c: (*mut f32, usize),
 ) {
     for band in 0..32 / BAND {
         let row = band * BAND;
-        let a = a.wrapping_add(row / 16 * TILE_BYTES + row % 16 * 64);
+        let at = if row < 16 { a.upper } else { a.lower }.wrapping_add(row % 16 * a.row);
         // SAFETY: the band's rows lie inside the microtile for which the caller vouches.
         unsafe {
             let mut sums = load_band(start.0, start.1, row);
-            add_products(&mut sums, num_blocks, a, b);
+            add_products(&mut sums, num_blocks, (at, a), b);
             store_band(&sums, c.0.wrapping_byte_add(row * c.1), c.1);
         }
     }
@@ -53,7 +55,7 @@ unsafe fn load_band(start: *const f32, stride: usize, row: usize) -> Band {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn add_products(sums: &mut Band, num_blocks: usize, mut a: *const u8, mut b: *const u8) {
+unsafe fn add_products(sums: &mut Band, num_blocks: usize, (mut at, a): (*const u8, Left), mut b: *const u8) {
     for _ in 0..num_blocks {
         for pair in 0..16 {
             let b_at = b.wrapping_add(pair * 64);
@@ -62,12 +64,13 @@ unsafe fn add_products(sums: &mut Band, num_blocks: usize, mut a: *const u8, mut
                 unsafe { [_mm512_load_si512(b_at.cast()), _mm512_load_si512(b_at.wrapping_add(TILE_BYTES).cast())] };
             for (i, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: as above.
-                let a = _mm512_set1_epi32(unsafe { *a.wrapping_add(i * 64 + pair * 4).cast::<i32>() });
-                sums[0] = _mm512_dpbf16_ps(sums[0], bf16s(a), bf16s(b[0]));
-                sums[1] = _mm512_dpbf16_ps(sums[1], bf16s(a), bf16s(b[1]));
+                let pairs =
+                    _mm512_set1_epi32(unsafe { at.wrapping_add(i * a.row + pair * 4).cast::<i32>().read_unaligned() });
+                sums[0] = _mm512_dpbf16_ps(sums[0], bf16s(pairs), bf16s(b[0]));
+                sums[1] = _mm512_dpbf16_ps(sums[1], bf16s(pairs), bf16s(b[1]));
             }
         }
-        (a, b) = (a.wrapping_add(BLOCK_BYTES), b.wrapping_add(BLOCK_BYTES));
+        (at, b) = (at.wrapping_add(a.block), b.wrapping_add(BLOCK_BYTES));
     }
 }
 

@@ -1,5 +1,6 @@
 //! GELU and its gated form.
 
+use crate::element::{Element, by_format};
 use crate::math::{gelu, gelu_slope, gelu_with_slope};
 use crate::ops::{for_elements, for_rows};
 use crate::simd::vectorized;
@@ -22,24 +23,24 @@ vectorized! {
         }
     }
 
-    fn geglu_forward(y: &mut [f32], x: &[f32], width: usize) {
+    fn geglu_forward<T: Element>(y: &mut [T], x: &[T], width: usize) {
         for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
             let (input, gate) = x.split_at(width);
-            for ((y, &input), gate) in y.iter_mut().zip(input).zip(gate) {
-                *y = gelu(input) * gate;
+            for ((y, input), gate) in y.iter_mut().zip(input).zip(gate) {
+                *y = T::of(gelu(input.get()) * gate.get());
             }
         }
     }
 
-    fn geglu_backward(dx: &mut [f32], x: &[f32], dy: &[f32], width: usize) {
+    fn geglu_backward<T: Element>(dx: &mut [T], x: &[T], dy: &[T], width: usize) {
         let rows = dx.chunks_exact_mut(2 * width).zip(x.chunks_exact(2 * width)).zip(dy.chunks_exact(width));
         for ((dx, x), dy) in rows {
             let ((input, gate), (d_input, d_gate)) = (x.split_at(width), dx.split_at_mut(width));
             let inputs = input.iter().zip(gate).zip(dy);
-            for (((&input, gate), dy), (d_input, d_gate)) in inputs.zip(d_input.iter_mut().zip(d_gate)) {
-                let (value, slope) = gelu_with_slope(input);
-                *d_input = dy * gate * slope;
-                *d_gate = dy * value;
+            for (((input, gate), dy), (d_input, d_gate)) in inputs.zip(d_input.iter_mut().zip(d_gate)) {
+                let (value, slope) = gelu_with_slope(input.get());
+                *d_input = T::of(dy.get() * gate.get() * slope);
+                *d_gate = T::of(dy.get() * value);
             }
         }
     }
@@ -61,9 +62,11 @@ impl Tape<'_> {
         let device = self.device();
         let x_value = self.value(x);
         let width = x_value.cols() / 2;
-        let mut y = device.stale(x_value.rows(), width);
-        let source = x_value.host();
-        for_rows(device, y.host_mut(), width, |first, rows| geglu_forward(rows, &source[first * 2 * width..], width));
+        let mut y = device.stale_in(x_value.format(), x_value.rows(), width);
+        by_format!(x_value.format(), T => {
+            let x = T::all(x_value);
+            for_rows(device, T::all_mut(&mut y), width, |first, y| geglu_forward::<T>(y, &x[first * 2 * width..], width));
+        });
         self.push_like(x, y, Geglu(x))
     }
 }
@@ -81,10 +84,12 @@ impl Op for Geglu {
         let device = backprop.device;
         let x = backprop.value(self.0);
         let width = grad.cols();
-        let mut dx = device.stale(grad.rows(), 2 * width);
-        let (x, dy) = (x.host(), grad.host());
-        for_rows(device, dx.host_mut(), 2 * width, |first, rows| {
-            geglu_backward(rows, &x[first * 2 * width..], &dy[first * width..], width);
+        let mut dx = device.stale_in(x.format(), grad.rows(), 2 * width);
+        by_format!(x.format(), T => {
+            let (x, dy) = (T::all(x), T::all(&grad));
+            for_rows(device, T::all_mut(&mut dx), 2 * width, |first, dx| {
+                geglu_backward::<T>(dx, &x[first * 2 * width..], &dy[first * width..], width);
+            });
         });
         backprop.give(self.0, dx);
     }

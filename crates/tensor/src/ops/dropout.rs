@@ -3,6 +3,7 @@
 use arable_core::{Probability, Stream};
 
 use crate::device::Device;
+use crate::element::{Element, by_format};
 use crate::ops::for_rows;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
@@ -30,14 +31,14 @@ impl DropoutMask {
     fn apply(&self, device: &Device, values: &mut Tensor) {
         let (cols, p) = (values.cols(), self.p.get() as f32);
         let keep = 1.0 / (1.0 - p);
-        for_rows(device, values.host_mut(), cols, |first, rows| {
+        by_format!(values.format(), T => for_rows(device, T::all_mut(values), cols, |first, rows| {
             for (i, row) in rows.chunks_exact_mut(cols).enumerate() {
                 let mut draws = self.stream.at(self.step, (self.first_row + first + i) as u64);
                 for value in row {
-                    *value *= if (draws.uniform() as f32) < p { 0.0 } else { keep };
+                    *value = T::of(value.get() * if (draws.uniform() as f32) < p { 0.0 } else { keep });
                 }
             }
-        });
+        }));
     }
 }
 

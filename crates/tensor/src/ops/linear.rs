@@ -4,28 +4,53 @@ use crate::kernels::{Init, MatRef};
 use crate::ops::add_column_sums;
 use crate::parameters::ParameterId;
 use crate::tape::{Backprop, Op, Tape, Var};
-use crate::tensor::Tensor;
+use crate::tensor::{Format, Tensor};
 
 struct Linear {
     x: Var,
     weight: ParameterId,
-    bias: Option<ParameterId>,
+    start: Start,
+}
+
+/// What the products are added to.
+#[derive(Clone, Copy)]
+enum Start {
+    Zero,
+    Bias(ParameterId),
+    Onto(Var),
 }
 
 impl Tape<'_> {
+    /// `x [n, in] -> x W^T [n, out]` in `format`, with `weight [out, in]`.
+    pub fn linear(&mut self, x: Var, weight: ParameterId, format: Format) -> Var {
+        self.linear_from(x, weight, Start::Zero, format)
+    }
+
     /// `x [n, in] -> x W^T + b [n, out]` with `weight [out, in]` and `bias [out]`.
-    pub fn linear(&mut self, x: Var, weight: ParameterId, bias: Option<ParameterId>) -> Var {
+    pub fn linear_with_bias(&mut self, x: Var, weight: ParameterId, bias: ParameterId) -> Var {
+        self.linear_from(x, weight, Start::Bias(bias), Format::F32)
+    }
+
+    /// `x [n, in] -> onto + x W^T [n, out]` with `weight [out, in]`, `onto [n, out]`: a branch of a residual network ends.
+    pub fn linear_onto(&mut self, x: Var, weight: ParameterId, onto: Var) -> Var {
+        self.linear_from(x, weight, Start::Onto(onto), Format::F32)
+    }
+
+    fn linear_from(&mut self, x: Var, weight: ParameterId, start: Start, format: Format) -> Var {
         let (device, parameters) = (self.device(), self.parameters());
         let shape = &parameters.spec(weight).shape;
         let (outputs, inputs) = (shape[0], shape[1]);
         let x_value = self.value(x);
         assert_eq!(x_value.cols(), inputs, "inputs of {}", parameters.spec(weight).name);
-        let mut y = device.stale(x_value.rows(), outputs);
-        let x_mat = MatRef::new(x_value.host(), x_value.rows(), inputs);
+        let mut y = device.stale_in(format, x_value.rows(), outputs);
         let w = MatRef::new(parameters.value(weight), outputs, inputs);
-        let init = bias.map_or(Init::Zero, |bias| Init::Bias(parameters.value(bias)));
-        device.matmul(y.host_mut(), init, x_mat, w.t());
-        self.push_like(x, y, Linear { x, weight, bias })
+        let init = match start {
+            Start::Zero => Init::Zero,
+            Start::Bias(bias) => Init::Bias(parameters.value(bias)),
+            Start::Onto(onto) => Init::Rows(self.value(onto).host()),
+        };
+        device.matmul_into(y.mat_mut(), init, x_value.mat(), w.t());
+        self.push_like(x, y, Linear { x, weight, start })
     }
 }
 
@@ -33,18 +58,18 @@ impl Op for Linear {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let (device, parameters) = (backprop.device, backprop.parameters);
         let x = backprop.value(self.x);
-        let (rows, inputs, outputs) = (x.rows(), x.cols(), grad.cols());
-        let dy = MatRef::new(grad.host(), rows, outputs);
-        let x_mat = MatRef::new(x.host(), rows, inputs);
+        let w = MatRef::new(parameters.value(self.weight), grad.cols(), x.cols());
         for rows in backprop.blocks(self.x).iter() {
-            let (dy, x) = (dy.some_rows(rows.clone()), x_mat.some_rows(rows));
+            let (dy, x) = (grad.mat().some_rows(rows.clone()), x.mat().some_rows(rows));
             device.matmul(backprop.gradient(self.weight), Init::Add, dy.t(), x);
         }
-        if let Some(bias) = self.bias {
-            add_column_sums(device, backprop.gradient(bias), grad.host());
-        }
-        let mut dx = device.stale(rows, inputs);
-        device.matmul(dx.host_mut(), Init::Zero, dy, MatRef::new(parameters.value(self.weight), outputs, inputs));
+        let mut dx = device.stale_in(x.format(), x.rows(), x.cols());
+        device.matmul_into(dx.mat_mut(), Init::Zero, grad.mat(), w);
         backprop.give(self.x, dx);
+        match self.start {
+            Start::Zero => {}
+            Start::Bias(bias) => add_column_sums(device, backprop.gradient(bias), grad.host()),
+            Start::Onto(onto) => backprop.give(onto, grad),
+        }
     }
 }

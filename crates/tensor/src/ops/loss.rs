@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::device::Device;
-use crate::kernels::{Init, MatRef};
+use crate::kernels::{Init, MatMut, MatRef};
 use crate::math::{exp, max, sum};
 use crate::ops::{add_column_sums, add_scaled};
 use crate::parameters::ParameterId;
@@ -115,21 +115,23 @@ impl Tape<'_> {
         assert_eq!(x_value.rows(), targets.len(), "a target for each row");
         let (vocab, hidden) = (parameters.spec(weight).shape[0], parameters.spec(weight).shape[1]);
         let w = MatRef::new(parameters.value(weight), vocab, hidden);
+        let (forward, back) = (device.pack(w.t()), record.then(|| device.pack(w)));
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
         let mut sum = 0.0;
         for rows in chunks {
             let x_mat = MatRef::new(x_value.host(), targets.len(), hidden).some_rows(rows.clone());
             let mut logits = device.stale(rows.len(), vocab);
-            device.matmul(logits.host_mut(), Init::Bias(parameters.value(bias)), x_mat, w.t());
+            device.matmul_packed(logits.mat_mut(), Init::Bias(parameters.value(bias)), x_mat, &forward);
             let losses = softmax_backward(device, logits.host_mut(), vocab, &targets[rows.clone()], scale);
             for (loss, right) in losses {
                 sum += f64::from(loss);
                 found.sum += f64::from(loss);
                 found.num_right += usize::from(right);
             }
-            if let Some(gradients) = &mut gradients {
+            if let (Some(gradients), Some(back)) = (&mut gradients, &back) {
                 let dy = MatRef::new(logits.host(), rows.len(), vocab);
-                device.matmul(&mut dx.host_mut()[rows.start * hidden..rows.end * hidden], Init::Zero, dy, w);
+                let dx = &mut dx.host_mut()[rows.start * hidden..rows.end * hidden];
+                device.matmul_packed(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
                 device.matmul(gradients.of_mut(parameters, weight), Init::Add, dy.t(), x_mat);
                 add_column_sums(device, gradients.of_mut(parameters, bias), logits.host());
             }
@@ -140,7 +142,8 @@ impl Tape<'_> {
     /// The blocks of `x` in chunks of rows whose logits exist at a time.
     fn chunks(&self, x: Var) -> Vec<Range<usize>> {
         let chunk = |block: Range<usize>| {
-            block.clone().step_by(CHUNK_ROWS).map(move |first| first..block.end.min(first + CHUNK_ROWS))
+            let rows = block.len().div_ceil(block.len().div_ceil(CHUNK_ROWS).max(1)).max(1);
+            block.clone().step_by(rows).map(move |first| first..block.end.min(first + rows))
         };
         self.blocks(x).iter().flat_map(chunk).collect()
     }

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::device::Device;
+use crate::element::{Element, by_format};
 use crate::simd::vectorized;
+use crate::tensor::Tensor;
 
 /// Rows or elements per job: large enough to hide scheduling, small enough to balance two cores.
 pub(crate) const ROWS_PER_JOB: usize = 64;
@@ -79,25 +81,25 @@ impl Sequences {
 }
 
 /// Calls `job(first row, rows)` on blocks of whole rows of `data`, on all threads.
-pub(crate) fn for_rows(device: &Device, data: &mut [f32], cols: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn for_rows<T: Send>(device: &Device, data: &mut [T], cols: usize, job: impl Fn(usize, &mut [T]) + Sync) {
     let blocks = data.par_chunks_mut((ROWS_PER_JOB * cols).max(1)).enumerate();
     device.install(|| blocks.for_each(|(block, rows)| job(block * ROWS_PER_JOB, rows)));
 }
 
 /// Calls `job(idx, rows)` on the rows of each of `ranges`, which follow one another from row 0 on, on all threads.
-pub(crate) fn for_ranges(
+pub(crate) fn for_ranges<T: Send>(
     device: &Device,
-    data: &mut [f32],
+    data: &mut [T],
     cols: usize,
     ranges: &[Range<usize>],
-    job: impl Fn(usize, &mut [f32]) + Sync,
+    job: impl Fn(usize, &mut [T]) + Sync,
 ) {
     let parts = split_rows(data, cols, ranges).into_par_iter().enumerate();
     device.install(|| parts.for_each(|(idx, part)| job(idx, part)));
 }
 
 /// The rows of each of `ranges`, which follow one another from row 0 on.
-pub(crate) fn split_rows<'a>(mut data: &'a mut [f32], cols: usize, ranges: &[Range<usize>]) -> Vec<&'a mut [f32]> {
+pub(crate) fn split_rows<'a, T>(mut data: &'a mut [T], cols: usize, ranges: &[Range<usize>]) -> Vec<&'a mut [T]> {
     let mut parts = Vec::with_capacity(ranges.len());
     for rows in ranges {
         let (part, rest) = data.split_at_mut(rows.len() * cols);
@@ -113,7 +115,7 @@ pub(crate) fn in_jobs(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> 
 }
 
 /// Calls `job(first element, elements)` on blocks of `data`, on all threads.
-pub(crate) fn for_elements(device: &Device, data: &mut [f32], job: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn for_elements<T: Send>(device: &Device, data: &mut [T], job: impl Fn(usize, &mut [T]) + Sync) {
     let blocks = data.par_chunks_mut(ELEMENTS_PER_JOB).enumerate();
     device.install(|| blocks.for_each(|(block, elements)| job(block * ELEMENTS_PER_JOB, elements)));
 }
@@ -126,6 +128,12 @@ vectorized! {
         }
     }
 
+    fn accumulate<T: Element>(sum: &mut [T], term: &[T]) {
+        for (sum, term) in sum.iter_mut().zip(term) {
+            *sum = T::of(sum.get() + term.get());
+        }
+    }
+
     /// Adds to `sums` the columns of `rows` from `first_col` on, rows of width `cols` in order.
     fn add_columns(sums: &mut [f32], rows: &[f32], cols: usize, first_col: usize) {
         for row in rows.chunks_exact(cols) {
@@ -134,6 +142,14 @@ vectorized! {
             }
         }
     }
+}
+
+/// `sum += term`, element by element, of one format.
+pub(crate) fn add_to(device: &Device, sum: &mut Tensor, term: &Tensor) {
+    by_format!(term.format(), T => {
+        let term = T::all(term);
+        for_elements(device, T::all_mut(sum), |start, sum| accumulate::<T>(sum, &term[start..]));
+    });
 }
 
 /// `sum += scale * term`, element by element.
