@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr)]
 
 mod glasshouse;
+mod peers;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -11,11 +12,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 /// Every command.
-const COMMANDS: [&str; 2] = ["glasshouse", "tidy"];
+const COMMANDS: [&str; 3] = ["bench-peers [DATA]", "glasshouse [--check]", "tidy"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bench-peers"] => peers::bench(&workspace_root().join("../shared/data")),
+        ["bench-peers", data] => peers::bench(Path::new(data)),
         ["glasshouse"] => glasshouse::write(&domain()),
         ["glasshouse", "--check"] => check_glasshouse(),
         ["tidy"] => check_tidy(),

@@ -1,7 +1,7 @@
 //! Products, operations, whole steps.
 
 use arable_core::Seed;
-use arable_model::{Batch, Head, Model, Pass};
+use arable_model::{Batch, Head, Model, Pass, Pooling};
 use arable_tensor::kernels::{Init, MatRef};
 use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{
@@ -142,6 +142,27 @@ impl Bench<'_> {
         let flops = self.architecture.flops_per_token(self.shape.mask as f64 / 100.0, self.shape.length);
         self.time("step", "training step", tokens * flops, "FLOP", &mut step);
         self.time("step", "training step", tokens, "token", step);
+    }
+
+    /// A whole step of fine-tuning a sequence classifier.
+    pub(super) fn finetune(&mut self) {
+        let device = self.device;
+        let head = Head::Sequence { num_labels: 3, pooling: Pooling::Mean };
+        let (mut model, (_, batch, ..)) = (Model::new(self.architecture.clone(), head, Seed(1)), self.batch());
+        let mut optimizer = AdamW::new(AdamWConfig::default(), model.parameters());
+        let mut gradients = Gradients::zeros(model.parameters());
+        let targets: Vec<u32> = (0..batch.sequences.len() as u32).map(|i| i % 3).collect();
+        let tokens = batch.ids.len() as f64;
+        self.time("finetune", "sequence classifier, whole step", tokens, "token", || {
+            device.install(|| {
+                let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
+                let hidden = model.encode(&mut tape, &batch, Pass::default());
+                let logits = model.logits(&mut tape, hidden, &batch.sequences, &[], None);
+                let loss = tape.cross_entropy(logits, &targets);
+                tape.backward(loss);
+                optimizer.step(device, model.parameters_mut(), &mut gradients, 1e-4);
+            });
+        });
     }
 
     /// The encoder and the head on every masked token, forward alone.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::advice::Advise;
 
 /// What can be timed.
-pub const PARTS: [&str; 6] = ["kernels", "operations", "loader", "tokenizer", "step", "inference"];
+pub const PARTS: [&str; 7] = ["kernels", "operations", "loader", "tokenizer", "step", "finetune", "inference"];
 
 /// The shape of the model and of its batches.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -81,6 +81,7 @@ pub fn run(part: Option<&str>, shape: Shape, device: &Device) -> Result<Benchmar
             "loader" => bench.loader()?,
             "tokenizer" => bench.tokenizer()?,
             "step" => bench.step(),
+            "finetune" => bench.finetune(),
             _ => bench.inference(),
         }
     }

@@ -1,0 +1,281 @@
+//! Arable beside PyTorch and `transformers`: the same model, data and batch, in turns, in one run.
+//!
+//! ```text
+//! virtual environment ──> rounds of (Arable, each peer) ──> medians and ratios ──> benchmarks/engine-<yyyymm>.md
+//! ```
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::workspace_root;
+
+/// Rounds of which the median counts.
+const ROUNDS: usize = 3;
+
+const SHAPE: &str = "--layers 6 --hidden 384 --vocab 16384 --tokens 4096 --length 128";
+
+/// Tokens of the two pretrainings whose difference is timed, so that neither start nor end counts.
+const PRETRAINING: [u64; 2] = [100_000, 500_000];
+
+/// What a round found: seconds for so many tokens, and bytes of memory at most, where that was measured.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    seconds: f64,
+    tokens: f64,
+    peak_bytes: f64,
+}
+
+/// One side of a comparison.
+struct Contender<'a> {
+    name: String,
+    run: Box<dyn Fn() -> Result<Found> + 'a>,
+}
+
+/// Rows of a comparison: who, and the medians.
+type Table = Vec<(String, Found)>;
+
+/// Measures everything and writes the page.
+pub fn bench(data: &Path) -> Result<()> {
+    ensure!(
+        data.join("biomed/corpus").exists(),
+        "find biomed/corpus in {}; pass the folder of the data",
+        data.display()
+    );
+    let bench = Bench::prepare(data)?;
+    let mut page = bench.head()?;
+    for (title, work) in [
+        ("A training step (MLM 15 %)", "step"),
+        ("A step of fine-tuning (sequence classifier)", "finetune"),
+        ("Inference (encoder)", "inference"),
+    ] {
+        write_table(&mut page, title, &bench.rounds(bench.contenders(work))?);
+    }
+    write_table(&mut page, "Pretraining on documents of mixed length", &bench.rounds(bench.pretrainings())?);
+    let month = Command::new("date").arg("+%Y%m").output().context("ask for the date")?.stdout;
+    let path = workspace_root().join(format!("benchmarks/engine-{}.md", String::from_utf8(month)?.trim()));
+    fs::create_dir_all(workspace_root().join("benchmarks"))?;
+    fs::write(&path, page)?;
+    eprintln!("wrote {}", path.display());
+    Ok(())
+}
+
+struct Bench {
+    python: PathBuf,
+    arable: PathBuf,
+    folder: PathBuf,
+}
+
+impl Bench {
+    /// Builds Arable, makes the virtual environment, and tokenizes the corpus.
+    fn prepare(data: &Path) -> Result<Self> {
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from);
+        done(Command::new("cargo").args(["build", "--release"]).current_dir(workspace_root()))?;
+        let environment = target.join("peers-venv");
+        let python = environment.join("bin/python");
+        if !python.exists() {
+            done(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+        }
+        let requirements = workspace_root().join("scripts/requirements-peers.txt");
+        done(Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(requirements))?;
+        let folder = target.join("peers");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let data = fs::canonicalize(data)?;
+        fs::write(folder.join("arable.toml"), configuration(&data))?;
+        let bench = Self { python, arable: target.join("release/arable"), folder };
+        bench.arable_pretrains(1000)?;
+        Ok(bench)
+    }
+
+    fn head(&self) -> Result<String> {
+        let output = Command::new(&self.arable).args(["bench", "step", "--json"]).args(SHAPE.split(' ')).output()?;
+        let found: Value = serde_json::from_slice(&output.stdout).context("read what `arable bench` prints")?;
+        let step = self.torch("step", &["--rounds", "1"])?;
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(" : unknown");
+        Ok(format!(
+            "# The engine beside its peers\n\n`cargo xtask bench-peers`, medians of {ROUNDS} rounds in turns; {} threads; {}; \
+             torch {}, transformers {}.\nModel: ModernBERT, {SHAPE}; masked-only logits and fused AdamW on both sides. Peaks \
+             measured in the same run:\n{:.0} GFLOP/s of matrix products in {}, {:.1} GB/s of copying; a step reaches {:.0} % of \
+             the former.\n",
+            found["threads"],
+            cpu.trim_start_matches([' ', '\t', ':']),
+            step["versions"]["torch"].as_str().unwrap_or_default(),
+            step["versions"]["transformers"].as_str().unwrap_or_default(),
+            number(&found["peak_flops"])? / 1e9,
+            found["precision"].as_str().unwrap_or_default(),
+            number(&found["peak_bytes"])? / 1e9,
+            100.0 * number(&found["rows"][0]["share_of_peak"])?,
+        ))
+    }
+
+    /// All contenders in turns, [`ROUNDS`] times.
+    fn rounds(&self, contenders: Vec<Contender<'_>>) -> Result<Table> {
+        let mut found: Vec<Vec<Found>> = contenders.iter().map(|_| Vec::new()).collect();
+        for round in 0..ROUNDS {
+            for (contender, found) in contenders.iter().zip(&mut found) {
+                let result = (contender.run)().with_context(|| contender.name.clone())?;
+                eprintln!("round {round}: {} {:.3} s for {} tokens", contender.name, result.seconds, result.tokens);
+                found.push(result);
+            }
+        }
+        Ok(contenders
+            .into_iter()
+            .map(|contender| contender.name)
+            .zip(found.iter().map(|found| median(found)))
+            .collect())
+    }
+
+    /// Arable and PyTorch in each precision, PyTorch also compiled.
+    fn contenders(&self, work: &'static str) -> Vec<Contender<'_>> {
+        let arable = ["bf16", "f32"].map(|precision| Contender {
+            name: format!("Arable {precision}"),
+            run: Box::new(move || self.arable_bench(work, precision)),
+        });
+        let torch = [("bf16", false), ("f32", false), ("bf16", true), ("f32", true)].map(|(precision, compile)| {
+            let name = format!("PyTorch {precision}{}", if compile { ", torch.compile" } else { "" });
+            let run = move || {
+                let flag: &[&str] = if compile { &["--compile"] } else { &[] };
+                let found = self.torch(work, &[&["--precision", precision][..], flag].concat())?;
+                Ok(Found { peak_bytes: f64::NAN, ..as_found(&found)? })
+            };
+            Contender { name, run: Box::new(run) }
+        });
+        arable.into_iter().chain(torch).collect()
+    }
+
+    fn pretrainings(&self) -> Vec<Contender<'_>> {
+        let arable = Contender { name: "Arable bf16".into(), run: Box::new(|| self.arable_pretraining()) };
+        let trainer = Contender {
+            name: "transformers Trainer bf16".into(),
+            run: Box::new(|| {
+                let shards = self.shards()?;
+                let shards = shards.to_str().context("a path of text")?;
+                as_found(&self.torch("pretrain", &["--precision", "bf16", "--rounds", "60", "--shards", shards])?)
+            }),
+        };
+        vec![arable, trainer]
+    }
+
+    fn arable_bench(&self, work: &str, precision: &str) -> Result<Found> {
+        let mut command = Command::new(&self.arable);
+        command.args(["bench", work, "--json", "--precision", precision]).args(SHAPE.split(' '));
+        let found: Value =
+            serde_json::from_slice(&command.output()?.stdout).context("read what `arable bench` prints")?;
+        let rows = found["rows"].as_array().context("rows")?;
+        let row = rows.iter().find(|row| row["unit"] == "token").context("a row in tokens")?;
+        let seconds = number(&row["seconds"])?;
+        Ok(Found { seconds, tokens: seconds * number(&row["rate"])?, peak_bytes: f64::NAN })
+    }
+
+    /// The difference of a long and a short pretraining.
+    fn arable_pretraining(&self) -> Result<Found> {
+        let [short, long] = [self.arable_pretrains(PRETRAINING[0])?, self.arable_pretrains(PRETRAINING[1])?];
+        let tokens = long.tokens - short.tokens;
+        Ok(Found { seconds: long.seconds - short.seconds, tokens, peak_bytes: long.peak_bytes })
+    }
+
+    /// A whole `arable run` that pretrains anew on so many tokens.
+    fn arable_pretrains(&self, num_tokens: u64) -> Result<Found> {
+        for entry in fs::read_dir(self.folder.join("out/artifacts")).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("pretrain-") {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let mut command = Command::new(&self.arable);
+        command.args(["run", "--config", "arable.toml", "--out", "out", "--set"]);
+        command.arg(format!("pretrain.num_tokens={num_tokens}")).current_dir(&self.folder);
+        let start = Instant::now();
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut peak_bytes = 0.0f64;
+        let status = loop {
+            peak_bytes = peak_bytes.max(resident_peak(child.id()));
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            sleep(Duration::from_millis(20));
+        };
+        ensure!(status.success(), "`arable run` failed: {status}");
+        Ok(Found { seconds: start.elapsed().as_secs_f64(), tokens: num_tokens as f64, peak_bytes })
+    }
+
+    /// The tokenized training text of Arable's run.
+    fn shards(&self) -> Result<PathBuf> {
+        let artifacts = fs::read_dir(self.folder.join("out/artifacts"))?.flatten().map(|entry| entry.path());
+        let is_shards = |path: &PathBuf| path.join("train/tokens.bin").exists();
+        Ok(artifacts.into_iter().find(is_shards).context("find shards")?.join("train"))
+    }
+
+    fn torch(&self, work: &str, arguments: &[&str]) -> Result<Value> {
+        let script = workspace_root().join("scripts/bench_pytorch.py");
+        let output = Command::new(&self.python).arg(script).arg(work).args(arguments).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout)?;
+        let line = text.lines().last().context("a line of JSON")?;
+        Ok(serde_json::from_str(line)?)
+    }
+}
+
+fn configuration(data: &Path) -> String {
+    let corpus = data.join("biomed/corpus");
+    let sources: String = ["medquad", "abstracts", "craft"]
+        .map(|name| format!("[[corpus.source]]\nname = \"{name}\"\npath = \"{}/{name}.jsonl.gz\"\n", corpus.display()))
+        .concat();
+    format!(
+        "name = \"peers\"\n{sources}\n[tokenizer]\nvocab_size = 16384\n\n[model]\nsize = \"small\"\n\n[pretrain]\n\
+         tokens_per_batch = 4096\nmlm = {{ mask_prob = 0.15 }}\nheld_out_every = 1000000\nheld_out_tokens = 1000\n\
+         checkpoint_every = 1000000\n"
+    )
+}
+
+/// The most memory that a process had resident so far, in bytes; 0 where the system does not say.
+fn resident_peak(process: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    1024.0 * kilobytes.unwrap_or(0.0)
+}
+
+fn done(command: &mut Command) -> Result<()> {
+    ensure!(command.status().with_context(|| format!("start {command:?}"))?.success(), "{command:?} failed");
+    Ok(())
+}
+
+fn number(value: &Value) -> Result<f64> {
+    value.as_f64().with_context(|| format!("a number, not {value}"))
+}
+
+fn as_found(value: &Value) -> Result<Found> {
+    let [seconds, tokens, peak_bytes] = ["seconds", "tokens", "peak_bytes"].map(|key| number(&value[key]));
+    Ok(Found { seconds: seconds?, tokens: tokens?, peak_bytes: peak_bytes? })
+}
+
+/// The round with the median rate.
+fn median(found: &[Found]) -> Found {
+    let mut sorted = found.to_vec();
+    sorted.sort_by(|a, b| (a.tokens / a.seconds).total_cmp(&(b.tokens / b.seconds)));
+    sorted[sorted.len() / 2]
+}
+
+/// The first contender is Arable at its best: ratios say how much faster it is.
+fn write_table(page: &mut String, title: &str, table: &Table) {
+    let rate = |found: &Found| found.tokens / found.seconds;
+    write!(page, "\n## {title}\n\n| | seconds | tokens/s | peak memory | {} is faster by |\n", table[0].0)
+        .expect("text");
+    page.push_str("|---|--:|--:|--:|--:|\n");
+    for (name, found) in table {
+        let memory = if found.peak_bytes > 0.0 { format!("{:.0} MB", found.peak_bytes / 1e6) } else { "-".into() };
+        let ratio = rate(&table[0].1) / rate(found);
+        writeln!(page, "| {name} | {:.3} | {:.0} | {memory} | {ratio:.2} |", found.seconds, rate(found)).expect("text");
+    }
+}
