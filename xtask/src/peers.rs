@@ -4,6 +4,7 @@
 //! virtual environment ──> rounds of (Arable, each peer) ──> medians and ratios ──> benchmarks/engine-<yyyymm>.md
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,6 +51,9 @@ pub fn bench(data: &Path) -> Result<()> {
     );
     let bench = Bench::prepare(data)?;
     let mut page = bench.head()?;
+    for precision in ["bf16", "f32"] {
+        bench.kernels(precision, &mut page)?;
+    }
     for (title, work) in [
         ("A training step (MLM 15 %)", "step"),
         ("A step of fine-tuning (sequence classifier)", "finetune"),
@@ -68,7 +72,7 @@ pub fn bench(data: &Path) -> Result<()> {
 
 struct Bench {
     python: PathBuf,
-    arable: PathBuf,
+    program: PathBuf,
     folder: PathBuf,
 }
 
@@ -92,14 +96,13 @@ impl Bench {
         fs::create_dir_all(&folder)?;
         let data = fs::canonicalize(data)?;
         fs::write(folder.join("arable.toml"), configuration(&data))?;
-        let bench = Self { python, arable: target.join("release/arable"), folder };
+        let bench = Self { python, program: target.join("release/arable"), folder };
         bench.arable_pretrains(1000)?;
         Ok(bench)
     }
 
     fn head(&self) -> Result<String> {
-        let output = Command::new(&self.arable).args(["bench", "step", "--json"]).args(SHAPE.split(' ')).output()?;
-        let found: Value = serde_json::from_slice(&output.stdout).context("read what `arable bench` prints")?;
+        let found = self.arable(&["bench", "step", "--mask", "15"])?;
         let step = self.torch("step", &["--rounds", "1"])?;
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(" : unknown");
@@ -154,6 +157,34 @@ impl Bench {
         arable.into_iter().chain(torch).collect()
     }
 
+    /// Matrix products beside oneDNN's, as PyTorch calls them.
+    fn kernels(&self, precision: &str, page: &mut String) -> Result<()> {
+        let mut found: BTreeMap<String, [Vec<f64>; 2]> = BTreeMap::new();
+        for _ in 0..ROUNDS {
+            let ours = self.arable(&["bench", "kernels", "--mask", "15", "--precision", precision])?;
+            for row in ours["rows"].as_array().context("rows")? {
+                let case = row["case"].as_str().context("a case")?;
+                found.entry(case.to_owned()).or_default()[0].push(1e3 * number(&row["seconds"])?);
+            }
+            let theirs = self.torch("kernels", &["--precision", precision])?;
+            for (case, milliseconds) in theirs["milliseconds"].as_object().context("milliseconds")? {
+                found.entry(case.clone()).or_default()[1].push(number(milliseconds)?);
+            }
+        }
+        write!(
+            page,
+            "\n## Products in {precision}\n\n| | Arable, ms | PyTorch, ms | faster by |\n|---|--:|--:|--:|\n"
+        )?;
+        for (case, times) in found {
+            let [ours, theirs] = times.map(|mut times| {
+                times.sort_by(f64::total_cmp);
+                times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+            });
+            writeln!(page, "| {case} | {ours:.2} | {theirs:.2} | {:.2} |", theirs / ours)?;
+        }
+        Ok(())
+    }
+
     fn pretrainings(&self) -> Vec<Contender<'_>> {
         let arable = Contender { name: "Arable bf16".into(), run: Box::new(|| self.arable_pretraining()) };
         let trainer = Contender {
@@ -168,14 +199,17 @@ impl Bench {
     }
 
     fn arable_bench(&self, work: &str, precision: &str) -> Result<Found> {
-        let mut command = Command::new(&self.arable);
-        command.args(["bench", work, "--json", "--precision", precision]).args(SHAPE.split(' '));
-        let found: Value =
-            serde_json::from_slice(&command.output()?.stdout).context("read what `arable bench` prints")?;
+        let found = self.arable(&["bench", work, "--mask", "15", "--precision", precision])?;
         let rows = found["rows"].as_array().context("rows")?;
         let row = rows.iter().find(|row| row["unit"] == "token").context("a row in tokens")?;
         let seconds = number(&row["seconds"])?;
         Ok(Found { seconds, tokens: seconds * number(&row["rate"])?, peak_bytes: f64::NAN })
+    }
+
+    /// What `arable bench` finds for the shape of the page.
+    fn arable(&self, arguments: &[&str]) -> Result<Value> {
+        let output = Command::new(&self.program).args(arguments).arg("--json").args(SHAPE.split(' ')).output()?;
+        serde_json::from_slice(&output.stdout).context("read what `arable bench` prints")
     }
 
     /// The difference of a long and a short pretraining.
@@ -192,7 +226,7 @@ impl Bench {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        let mut command = Command::new(&self.arable);
+        let mut command = Command::new(&self.program);
         command.args(["run", "--config", "arable.toml", "--out", "out", "--set"]);
         command.arg(format!("pretrain.num_tokens={num_tokens}")).current_dir(&self.folder);
         let start = Instant::now();
