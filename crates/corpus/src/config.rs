@@ -141,11 +141,35 @@ pub struct DedupConfig {
     pub exact: bool,
     /// Texts that are equal after NFKC, lower-casing and taking every run of punctuation and white space as one space.
     pub normalized: bool,
+    /// Texts that share most of their runs of words. `near = {}` takes the defaults; without it, none are looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near: Option<NearConfig>,
 }
 
 impl Default for DedupConfig {
     fn default() -> Self {
-        Self { exact: true, normalized: true }
+        Self { exact: true, normalized: true, near: None }
+    }
+}
+
+/// When two texts are near-duplicates. The number of bands and of rows decides which pairs are looked at: of pairs with
+/// similarity s, 1 - (1 - s^rows)^bands.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NearConfig {
+    /// Words in a run.
+    pub ngram: usize,
+    /// Bands of a signature.
+    pub num_bands: usize,
+    /// Numbers in a band.
+    pub rows_per_band: usize,
+    /// Of the distinct runs of two texts, the part that both hold from which the later text is dropped.
+    pub min_similarity: Fraction,
+}
+
+impl Default for NearConfig {
+    fn default() -> Self {
+        Self { ngram: 5, num_bands: 14, rows_per_band: 8, min_similarity: fraction(0.8) }
     }
 }
 

@@ -7,6 +7,7 @@ use arable_core::{Document, Hint, Seed};
 
 use crate::config::{CorpusConfig, SourceConfig};
 use crate::dedup::dedup;
+use crate::near::{NearDeduped, RefusedPair, near_dedup};
 use crate::overlap::{HeldOutSet, OverlapCounts, remove_overlap};
 use crate::read::{ReadError, check_rejects, read_source};
 use crate::reject::{DropReason, Dropped, Reject, count_by_reason};
@@ -81,6 +82,8 @@ pub struct Curated {
     pub held_out: Vec<Document>,
     /// Documents left out, with the reason.
     pub dropped: Vec<Dropped>,
+    /// Pairs of documents that looked alike and are not.
+    pub refused: Vec<RefusedPair>,
     /// Records that could not be read.
     pub rejects: Vec<Reject>,
     /// How many there are of what.
@@ -98,6 +101,8 @@ pub struct CorpusCounts {
     pub num_exact_duplicates: usize,
     /// Documents removed because of a text equal after normalisation.
     pub num_normalized_duplicates: usize,
+    /// Documents removed because most of their text occurs in another.
+    pub num_near_duplicates: usize,
     /// What the overlap check found, one entry for each set of held-out examples.
     pub overlap: Vec<OverlapCounts>,
     /// Documents removed because they hold held-out examples of any task.
@@ -147,7 +152,15 @@ pub fn curate(
     let (documents, mut dropped) = drop_short(read.documents, config.min_words);
     let deduped = dedup(&config.dedup, &names, documents);
     dropped.extend(deduped.dropped);
-    let overlap = remove_overlap(&config.overlap, deduped.kept, held_out_texts);
+    let (kept, refused) = match &config.dedup.near {
+        None => (deduped.kept, Vec::new()),
+        Some(near) => {
+            let NearDeduped { deduped, refused } = near_dedup(near, &names, deduped.kept);
+            dropped.extend(deduped.dropped);
+            (deduped.kept, refused)
+        }
+    };
+    let overlap = remove_overlap(&config.overlap, kept, held_out_texts);
     dropped.extend(overlap.dropped);
     let counts = count_dropped(
         &dropped,
@@ -164,7 +177,7 @@ pub fn curate(
 
     let counts = count_kept(&parts.train, &parts.held_out, counts);
     let counts = CorpusCounts { rejects: count_by_reason(&read.rejects), ..counts };
-    Ok(Curated { train: parts.train, held_out: parts.held_out, dropped, rejects: read.rejects, counts })
+    Ok(Curated { train: parts.train, held_out: parts.held_out, dropped, refused, rejects: read.rejects, counts })
 }
 
 fn check_sources(sources: &[SourceConfig]) -> Result<(), CurateError> {
@@ -235,6 +248,7 @@ fn count_dropped(dropped: &[Dropped], mut counts: CorpusCounts) -> CorpusCounts 
             DropReason::TooShort { .. } => &mut counts.num_too_short,
             DropReason::ExactDuplicate { .. } => &mut counts.num_exact_duplicates,
             DropReason::NormalizedDuplicate { .. } => &mut counts.num_normalized_duplicates,
+            DropReason::NearDuplicate { .. } => &mut counts.num_near_duplicates,
             DropReason::Overlap { .. } => &mut counts.num_overlap,
         };
         *count += 1;
@@ -256,7 +270,7 @@ fn nothing_left(num_documents: usize, counts: &CorpusCounts) -> CurateError {
     CurateError::NothingLeft {
         num_documents,
         num_too_short: counts.num_too_short,
-        num_duplicates: counts.num_exact_duplicates + counts.num_normalized_duplicates,
+        num_duplicates: counts.num_exact_duplicates + counts.num_normalized_duplicates + counts.num_near_duplicates,
         num_overlap: counts.num_overlap,
     }
 }

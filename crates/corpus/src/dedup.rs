@@ -20,7 +20,7 @@ pub struct Deduped {
 /// Keeps one document of each text. The one that stays is of the earliest source in `sources`, and in it the one with
 /// the smallest id: the choice depends on what documents there are, never on the order in which they arrive.
 pub fn dedup(config: &DedupConfig, sources: &[&str], documents: Vec<Document>) -> Deduped {
-    let ranks: HashMap<&str, usize> = sources.iter().enumerate().map(|(rank, name)| (*name, rank)).collect();
+    let ranks = ranks(sources);
     let mut dropped = Vec::new();
     let mut kept = documents;
     if config.exact {
@@ -32,6 +32,11 @@ pub fn dedup(config: &DedupConfig, sources: &[&str], documents: Vec<Document>) -
         kept = keep_first(kept, &ranks, key, |of| DropReason::NormalizedDuplicate { of }, &mut dropped);
     }
     Deduped { kept, dropped }
+}
+
+/// The place of each source in the configuration: of duplicates, the one from the earlier source stays.
+pub(crate) fn ranks<'a>(sources: &[&'a str]) -> HashMap<&'a str, usize> {
+    sources.iter().enumerate().map(|(rank, name)| (*name, rank)).collect()
 }
 
 /// The digest of a text's words, of the text itself where it has none.
@@ -139,7 +144,7 @@ mod tests {
         assert_eq!(ids, ["b/2", "a/2", "a/3"]);
         assert_eq!(deduped.dropped[0].reason, DropReason::ExactDuplicate { of: "a/0".into() });
         assert_eq!(deduped.dropped[1].reason, DropReason::NormalizedDuplicate { of: "b/2".into() });
-        let off = DedupConfig { exact: false, normalized: false };
+        let off = DedupConfig { exact: false, normalized: false, near: None };
         assert!(dedup(&off, &SOURCES, documents).dropped.is_empty());
     }
 }

@@ -12,6 +12,7 @@ mod dedup;
 mod files;
 mod ids;
 mod lines;
+mod near;
 mod overlap;
 mod read;
 mod reject;
@@ -23,11 +24,13 @@ mod task;
 mod words;
 
 pub use config::{
-    CorpusConfig, DedupConfig, Format, OverlapConfig, SourceConfig, SplitConfig, TaskConfig, TaskKind, UnseenLabels,
+    CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, SourceConfig, SplitConfig, TaskConfig, TaskKind,
+    UnseenLabels,
 };
 pub use curate::{CorpusCounts, CurateError, Curated, SourceCounts, curate};
 pub use dedup::{Deduped, dedup};
 pub use files::{FileError, content_digest};
+pub use near::{NearDeduped, RefusedPair, Similarity, near_dedup};
 pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use arable_core::Document;
 use serde::Serialize;
 
+use crate::near::Similarity;
+
 /// A record that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reject {
@@ -170,6 +172,13 @@ pub enum DropReason {
     NormalizedDuplicate {
         /// The document that stays.
         of: String,
+    },
+    /// Most of the text's runs of words occur in another document.
+    NearDuplicate {
+        /// The document that stays.
+        of: String,
+        /// What they share.
+        similarity: Similarity,
     },
     /// The text holds a held-out example of a task.
     Overlap {

@@ -8,6 +8,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use crate::files::{FileError, open, reading_failed};
+use crate::near::RefusedPair;
 use crate::reject::{Dropped, Reject};
 
 /// A file of documents that cannot be written or read.
@@ -76,15 +77,23 @@ pub fn read_documents(path: &Path) -> Result<Vec<Document>, StoreError> {
 enum Quarantined<'a> {
     Reject(&'a Reject),
     Drop(&'a Dropped),
+    Refused(&'a RefusedPair),
 }
 
 /// Writes what did not become part of a corpus: `{"reject": {source, file, line, reason}}` for records that could not
-/// be read, `{"drop": {document, reason}}` for documents left out; one JSON object per line, packed with zstd.
+/// be read, `{"drop": {document, reason}}` for documents left out, `{"refused": {document, with, similarity}}` for pairs
+/// that looked alike and both stay; one JSON object per line, packed with zstd.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_quarantine(path: &Path, rejects: &[Reject], dropped: &[Dropped]) -> Result<(), StoreError> {
-    write_lines(path, rejects.iter().map(Quarantined::Reject).chain(dropped.iter().map(Quarantined::Drop)))
+pub fn write_quarantine(
+    path: &Path,
+    rejects: &[Reject],
+    dropped: &[Dropped],
+    refused: &[RefusedPair],
+) -> Result<(), StoreError> {
+    let left_out = rejects.iter().map(Quarantined::Reject).chain(dropped.iter().map(Quarantined::Drop));
+    write_lines(path, left_out.chain(refused.iter().map(Quarantined::Refused)))
 }
 
 fn write_lines<T: Serialize>(path: &Path, items: impl Iterator<Item = T>) -> Result<(), StoreError> {
@@ -134,7 +143,7 @@ mod tests {
         let reason = RejectReason::WrongColumnCount { expected: 2, got: 3 };
         let reject = Reject { source: "s".into(), file: "a.csv".into(), line: 7, reason };
         let dropped = Dropped { document: document("1"), reason: DropReason::ExactDuplicate { of: "s/0".into() } };
-        write_quarantine(&path, &[reject], &[dropped]).unwrap();
+        write_quarantine(&path, &[reject], &[dropped], &[]).unwrap();
         let text = zstd::decode_all(&fs::read(&path).unwrap()[..]).unwrap();
         let text = String::from_utf8(text).unwrap();
         let mut lines = text.lines();

@@ -163,6 +163,11 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
     rule(is_name, "name", format!("use `{}` as `name`", config.name), "letters, digits, `-`, `_` and `.` make a name")?;
     let some_source = !config.corpus.source.is_empty();
     rule(some_source, "corpus", "find any `corpus.source`".into(), "add a [[corpus.source]] with `name` and `path`")?;
+    if let Some(near) = &config.corpus.dedup.near {
+        let counts = near.ngram.min(near.num_bands).min(near.rows_per_band);
+        let message = "look for near-duplicates with counts of 0".to_owned();
+        rule(counts > 0, "corpus.dedup.near", message, "ngram, num_bands and rows_per_band are at least 1")?;
+    }
     let architecture = config.model.architecture(config.tokenizer.vocab_size);
     let architecture =
         architecture.map_err(|error| written.rule("model", error.to_string(), Some("64 is a good width of a head")))?;

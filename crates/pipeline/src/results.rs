@@ -52,6 +52,9 @@ pub struct CorpusFacts {
     pub num_exact_duplicates: usize,
     /// Documents removed because a text equal after normalisation came before.
     pub num_normalized_duplicates: usize,
+    /// Documents removed because most of their text occurs in another.
+    #[serde(default)]
+    pub num_near_duplicates: usize,
     /// Documents removed because they hold a held-out example of any task.
     pub num_overlap: usize,
     /// One entry for each task: what the overlap check found.

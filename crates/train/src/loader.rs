@@ -50,11 +50,12 @@ pub struct Cursor {
     pub next_sequence: usize,
 }
 
+/// Twelve bytes for each sequence, which is all that stays in memory of a corpus on disk.
 #[derive(Clone, Copy)]
 struct Piece {
-    document: usize,
-    start: usize,
-    len: usize,
+    document: u32,
+    start: u32,
+    len: u32,
 }
 
 /// Reads batches in an order that depends on the stream and the epoch alone.
@@ -104,7 +105,7 @@ impl<'a> Loader<'a> {
         }
         let (mut batch, mut num_tokens) = (Vec::new(), 0);
         while let Some(&piece) = self.pieces.get(self.cursor.next_sequence) {
-            num_tokens += piece.len + 2;
+            num_tokens += piece.len as usize + 2;
             if num_tokens > self.tokens_per_batch && !batch.is_empty() {
                 break;
             }
@@ -115,8 +116,9 @@ impl<'a> Loader<'a> {
     }
 
     fn read(&self, piece: Piece) -> Result<Sequence, TrainError> {
-        let mut stored = Vec::with_capacity(piece.len);
-        self.shards.read(piece.document, piece.start..piece.start + piece.len, &mut stored)?;
+        let (document, start, len) = (piece.document as usize, piece.start as usize, piece.len as usize);
+        let mut stored = Vec::with_capacity(len);
+        self.shards.read(document, start..start + len, &mut stored)?;
         Ok(Sequence(stored))
     }
 
@@ -132,7 +134,9 @@ impl<'a> Loader<'a> {
             let mut start = 0;
             while start < len {
                 let end = if start == 0 { first.min(len) } else { (start + width).min(len) };
-                pieces.push(Piece { document, start, len: end - start });
+                let [document, start_at, len] = [document, start, end - start]
+                    .map(|number| u32::try_from(number).expect("fewer than 4 billion documents, and tokens in each"));
+                pieces.push(Piece { document, start: start_at, len });
                 start = end;
             }
         }

@@ -110,6 +110,7 @@ fn left_out(facts: &CorpusFacts) -> Markup {
     let duplicates = [
         ("exact duplicates", facts.num_exact_duplicates),
         ("duplicates after normalisation", facts.num_normalized_duplicates),
+        ("near-duplicates", facts.num_near_duplicates),
         ("overlap with held-out examples", facts.overlap.iter().map(|own| own.num_documents_removed).sum()),
     ];
     let duplicates = duplicates.map(|(reason, number)| vec![reason.to_owned(), format::count(number)]);

@@ -146,6 +146,7 @@ fn corpus_facts() -> CorpusFacts {
         ],
         num_exact_duplicates: 1_544,
         num_normalized_duplicates: 431,
+        num_near_duplicates: 0,
         overlap: vec![
             overlap(&SHAPES[0], 17, 19),
             overlap(&SHAPES[1], 204, 188),

@@ -38,10 +38,11 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
         let path = |name: &str| draft.path().join(name);
         write_documents(&path(TRAIN), &curated.train).advise()?;
         write_documents(&path(HELD_OUT), &curated.held_out).advise()?;
-        write_quarantine(&path("quarantine.jsonl.zst"), &curated.rejects, &curated.dropped).advise()?;
+        write_quarantine(&path("quarantine.jsonl.zst"), &curated.rejects, &curated.dropped, &curated.refused)
+            .advise()?;
         let facts = facts(curated.counts);
         write_json(&path("facts.json"), &facts)?;
-        let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates;
+        let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates + facts.num_near_duplicates;
         let text = format!(
             "{} documents, {:.2} M words; {removed} duplicates, {} with held-out examples removed",
             facts.num_train,
@@ -68,6 +69,7 @@ fn facts(counts: CorpusCounts) -> CorpusFacts {
         num_too_short: counts.num_too_short,
         num_exact_duplicates: counts.num_exact_duplicates,
         num_normalized_duplicates: counts.num_normalized_duplicates,
+        num_near_duplicates: counts.num_near_duplicates,
         num_overlap: counts.num_overlap,
         overlap: counts
             .overlap

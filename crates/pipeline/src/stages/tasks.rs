@@ -44,7 +44,7 @@ fn one(run: &mut Run<'_>, name: &str, config: &TaskConfig) -> Result<Artifact> {
         }
         let sizes = format!("{} / {} / {} examples", task.train.len(), task.dev.len(), task.test.len());
         let text = format!("{name}: {sizes}, {} labels", task.labels.len());
-        write_quarantine(&draft.path().join("quarantine.jsonl.zst"), &task.rejects, &[]).advise()?;
+        write_quarantine(&draft.path().join("quarantine.jsonl.zst"), &task.rejects, &[], &[]).advise()?;
         write_json(&draft.path().join("task.json"), &task)?;
         Ok(json!({ "text": text, "num_rejects": task.rejects.len() }))
     })

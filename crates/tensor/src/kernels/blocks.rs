@@ -189,6 +189,7 @@ impl Product<'_> {
     fn job(&self, (rows, cols): (Range<usize>, Range<usize>)) {
         // SAFETY: callers have checked the instruction set, and a job starts no other on its thread.
         let kernel = unsafe { Kernel::start(self.isa) };
+        let mut edge = Edge([[0.0; PANEL]; PANEL]);
         let k = self.a.cols;
         // Sums in bf16 are rounded once: they cannot wait in C for the next chunk.
         let num_chunks = if self.c.narrow { 1 } else { k.div_ceil(CHUNK) };
@@ -199,7 +200,8 @@ impl Product<'_> {
             for step in (0..k).step_by(depth) {
                 let steps = step..k.min(step + depth);
                 let packed = self.left.unwrap_or_else(|| self.pack_rows(to_pack.clone(), steps.clone(), local));
-                self.chunk(&kernel, Rows { in_place, packed }, (rows.clone(), cols.clone()), steps);
+                let worker = (&kernel, &mut edge);
+                self.chunk(worker, Rows { in_place, packed }, (rows.clone(), cols.clone()), steps);
             }
         });
     }
@@ -226,7 +228,13 @@ impl Product<'_> {
 
     /// Adds some steps of `k` to one tile of C, along its rows: a panel of A stays in the first-level cache for all
     /// panels of B, and C is written in the order of memory.
-    fn chunk(&self, kernel: &Kernel, left: Rows, (rows, cols): (Range<usize>, Range<usize>), steps: Range<usize>) {
+    fn chunk(
+        &self,
+        (kernel, edge): (&Kernel, &mut Edge),
+        left: Rows,
+        (rows, cols): (Range<usize>, Range<usize>),
+        steps: Range<usize>,
+    ) {
         for row in rows.clone().step_by(PANEL) {
             for col in cols.clone().step_by(PANEL) {
                 let size = (PANEL.min(rows.end - row), PANEL.min(cols.end - col));
@@ -237,7 +245,7 @@ impl Product<'_> {
                 }
                 // SAFETY: `at` has checked the first block of each panel, and a panel's blocks are adjacent. The
                 // microtile is part of this job's tile of C, which no other job touches.
-                unsafe { kernel.add(steps.len().div_ceil(DEPTH), operands, start, self.c, (row, col), size) };
+                unsafe { kernel.add(edge, steps.len().div_ceil(DEPTH), operands, start, self.c, ((row, col), size)) };
             }
         }
     }
@@ -297,19 +305,18 @@ impl Kernel {
     /// `size`, and no other thread touches that part of C.
     unsafe fn add(
         &self,
+        edge: &mut Edge,
         num_blocks: usize,
         operands: (Left, *const u8),
         start: Start,
         c: Output,
-        corner: (usize, usize),
-        size: (usize, usize),
+        (corner, size): ((usize, usize), (usize, usize)),
     ) {
         let whole = size == (PANEL, PANEL);
         if whole && !c.narrow {
             // SAFETY: the caller vouches for whole microtiles.
             return unsafe { self.whole(num_blocks, operands, start, (c.at(corner.0, corner.1), c.stride)) };
         }
-        let mut edge = Edge([[0.0; PANEL]; PANEL]);
         let at_edge = edge.0.as_mut_ptr().cast::<f32>();
         // SAFETY: `edge` holds a whole microtile; only the part that `size` names is copied from `start` and to C.
         unsafe {
