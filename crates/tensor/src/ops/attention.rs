@@ -220,7 +220,7 @@ impl<'a> Sequence<'a> {
     fn head(&self, head: usize) -> Head<'_> {
         let hidden = self.input.cols() / 3;
         let dim = hidden / self.shape.num_heads;
-        Head { sequence: self, device: self.device, first_col: head * dim, dim, hidden }
+        Head { sequence: self, first_col: head * dim, dim, hidden }
     }
 
     /// Gradients are summed in f32, by the rotated queries and keys, and turned back at the end.
@@ -250,13 +250,16 @@ enum Part {
 /// One head of a sequence.
 struct Head<'a> {
     sequence: &'a Sequence<'a>,
-    device: &'a Device,
     first_col: usize,
     dim: usize,
     hidden: usize,
 }
 
 impl<'a> Head<'a> {
+    fn device(&self) -> &'a Device {
+        self.sequence.device
+    }
+
     fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
         let (length, half_window) = (self.sequence.rotated.rows(), self.sequence.shape.half_window);
         (0..length).step_by(BLOCK).map(move |first| {
@@ -286,11 +289,11 @@ impl<'a> Head<'a> {
 
     /// Attention probabilities of a block, zero outside the window.
     fn probabilities(&self, block: &Block) -> Tensor {
-        let mut scores = self.device.stale(block.rows, block.num_keys);
+        let mut scores = self.device().stale(block.rows, block.num_keys);
         let scale = 1.0 / (self.dim as f32).sqrt();
         let queries = self.some(Part::Queries, block.first, block.rows);
         let keys = self.some(Part::Keys, block.first_key, block.num_keys);
-        self.device.matmul_here(scores.mat_mut(), Init::Zero, queries, keys.t());
+        self.device().matmul_here(scores.mat_mut(), Init::Zero, queries, keys.t());
         for (i, row) in scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             let seen = block.keys_seen(i);
             row[..seen.start].fill(0.0);
@@ -306,7 +309,7 @@ impl<'a> Head<'a> {
             let c = &mut output[block.first * self.hidden + self.first_col..];
             let c = T::mat_mut(c, block.rows, self.dim, self.hidden);
             let values = self.some(Part::Values, block.first_key, block.num_keys);
-            self.device.matmul_here(c, Init::Zero, probabilities.mat(), values);
+            self.device().matmul_here(c, Init::Zero, probabilities.mat(), values);
         }
     }
 
@@ -319,21 +322,22 @@ impl<'a> Head<'a> {
             let probabilities = self.probabilities(&block);
             let d_o = T::mat(&d_out[first * self.hidden + self.first_col..], rows, self.dim, self.hidden);
             let d_values = self.sums(sums, Part::Values, first_key, num_keys);
-            self.device.matmul_here(d_values, init, probabilities.mat().t(), d_o);
+            self.device().matmul_here(d_values, init, probabilities.mat().t(), d_o);
             let d_scores = self.d_scores(&block, &probabilities, d_o);
-            let d_queries = self.sums(sums, Part::Queries, first, rows);
-            self.device.matmul_here(d_queries, Init::Zero, d_scores.mat(), self.some(Part::Keys, first_key, num_keys));
+            let (keys, d_queries) =
+                (self.some(Part::Keys, first_key, num_keys), self.sums(sums, Part::Queries, first, rows));
+            self.device().matmul_here(d_queries, Init::Zero, d_scores.mat(), keys);
             let d_keys = self.sums(sums, Part::Keys, first_key, num_keys);
-            self.device.matmul_here(d_keys, init, d_scores.mat().t(), self.some(Part::Queries, first, rows));
+            self.device().matmul_here(d_keys, init, d_scores.mat().t(), self.some(Part::Queries, first, rows));
         }
     }
 
     /// The gradient by the unscaled scores of a block: `p * (dp - <p, dp>) / sqrt(dim)`.
     fn d_scores(&self, block: &Block, probabilities: &Tensor, d_o: MatRef<'_>) -> Tensor {
         let scale = 1.0 / (self.dim as f32).sqrt();
-        let mut d_scores = self.device.stale(block.rows, block.num_keys);
+        let mut d_scores = self.device().stale(block.rows, block.num_keys);
         let values = self.some(Part::Values, block.first_key, block.num_keys);
-        self.device.matmul_here(d_scores.mat_mut(), Init::Zero, d_o, values.t());
+        self.device().matmul_here(d_scores.mat_mut(), Init::Zero, d_o, values.t());
         for (i, row) in d_scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             softmax_backward(row, probabilities.row(i), scale);
         }
