@@ -36,6 +36,8 @@ struct Found {
 /// One side of a comparison.
 struct Contender<'a> {
     name: String,
+    /// In how many rounds it takes part. Compiling takes a minute, so what is compiled takes part once.
+    rounds: usize,
     run: Box<dyn Fn() -> Result<Found> + 'a>,
 }
 
@@ -50,6 +52,9 @@ pub fn bench(data: &Path) -> Result<()> {
         data.display()
     );
     let bench = Bench::prepare(data)?;
+    let month = Command::new("date").arg("+%Y%m").output().context("ask for the date")?.stdout;
+    let path = workspace_root().join(format!("benchmarks/engine-{}.md", String::from_utf8(month)?.trim()));
+    fs::create_dir_all(workspace_root().join("benchmarks"))?;
     let mut page = bench.head()?;
     for precision in ["bf16", "f32"] {
         bench.kernels(precision, &mut page)?;
@@ -60,11 +65,9 @@ pub fn bench(data: &Path) -> Result<()> {
         ("Inference (encoder)", "inference"),
     ] {
         write_table(&mut page, title, &bench.rounds(bench.contenders(work))?);
+        fs::write(&path, &page)?;
     }
     write_table(&mut page, "Pretraining on documents of mixed length", &bench.rounds(bench.pretrainings())?);
-    let month = Command::new("date").arg("+%Y%m").output().context("ask for the date")?.stdout;
-    let path = workspace_root().join(format!("benchmarks/engine-{}.md", String::from_utf8(month)?.trim()));
-    fs::create_dir_all(workspace_root().join("benchmarks"))?;
     fs::write(&path, page)?;
     eprintln!("wrote {}", path.display());
     Ok(())
@@ -107,7 +110,7 @@ impl Bench {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(" : unknown");
         Ok(format!(
-            "# The engine beside its peers\n\n`cargo xtask bench-peers`, medians of {ROUNDS} rounds in turns; {} threads; {}; \
+            "# The engine beside its peers\n\n`cargo xtask bench-peers`, medians of {ROUNDS} rounds in turns (what is compiled: one round); {} threads; {}; \
              torch {}, transformers {}.\nModel: ModernBERT, {SHAPE}; masked-only logits and fused AdamW on both sides. Peaks \
              measured in the same run:\n{:.0} GFLOP/s of matrix products in {}, {:.1} GB/s of copying; a step reaches {:.0} % of \
              the former.\n",
@@ -126,7 +129,9 @@ impl Bench {
     fn rounds(&self, contenders: Vec<Contender<'_>>) -> Result<Table> {
         let mut found: Vec<Vec<Found>> = contenders.iter().map(|_| Vec::new()).collect();
         for round in 0..ROUNDS {
-            for (contender, found) in contenders.iter().zip(&mut found) {
+            for (contender, found) in
+                contenders.iter().zip(&mut found).filter(|(contender, _)| round < contender.rounds)
+            {
                 let result = (contender.run)().with_context(|| contender.name.clone())?;
                 eprintln!("round {round}: {} {:.3} s for {} tokens", contender.name, result.seconds, result.tokens);
                 found.push(result);
@@ -143,6 +148,7 @@ impl Bench {
     fn contenders(&self, work: &'static str) -> Vec<Contender<'_>> {
         let arable = ["bf16", "f32"].map(|precision| Contender {
             name: format!("Arable {precision}"),
+            rounds: ROUNDS,
             run: Box::new(move || self.arable_bench(work, precision)),
         });
         let torch = [("bf16", false), ("f32", false), ("bf16", true), ("f32", true)].map(|(precision, compile)| {
@@ -152,7 +158,7 @@ impl Bench {
                 let found = self.torch(work, &[&["--precision", precision][..], flag].concat())?;
                 Ok(Found { peak_bytes: f64::NAN, ..as_found(&found)? })
             };
-            Contender { name, run: Box::new(run) }
+            Contender { name, rounds: if compile { 1 } else { ROUNDS }, run: Box::new(run) }
         });
         arable.into_iter().chain(torch).collect()
     }
@@ -186,9 +192,11 @@ impl Bench {
     }
 
     fn pretrainings(&self) -> Vec<Contender<'_>> {
-        let arable = Contender { name: "Arable bf16".into(), run: Box::new(|| self.arable_pretraining()) };
+        let arable =
+            Contender { name: "Arable bf16".into(), rounds: ROUNDS, run: Box::new(|| self.arable_pretraining()) };
         let trainer = Contender {
             name: "transformers Trainer bf16".into(),
+            rounds: ROUNDS,
             run: Box::new(|| {
                 let shards = self.shards()?;
                 let shards = shards.to_str().context("a path of text")?;
