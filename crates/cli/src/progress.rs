@@ -88,7 +88,7 @@ impl Reporter for Printer {
                     "loss {:.3}  |g| {:.2}  lr {:.1e}  {:.0} tok/s  {left} left",
                     report.loss, report.grad_norm, report.learning_rate, tokens_per_s
                 );
-                let share = 100.0 * report.num_tokens as f64 / *total as f64;
+                let share = (100.0 * report.num_tokens as f64 / *total as f64).min(100.0);
                 self.progress(report.num_tokens, *total, &text, || {
                     format!("  step {} ({share:.0} %)  {text}", report.step)
                 });
