@@ -235,6 +235,12 @@ fn link(link: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// `24684084 kB` as people say it.
+fn in_gib(text: &str) -> Option<String> {
+    let kilobytes: f64 = text.trim_end_matches(" kB").parse().ok()?;
+    Some(format!("{:.1} GiB", kilobytes / f64::from(1 << 20)))
+}
+
 /// Facts about the machine, by name.
 fn machine() -> BTreeMap<String, String> {
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -245,7 +251,7 @@ fn machine() -> BTreeMap<String, String> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let known = [
         ("cores", Some(cores.to_string())),
-        ("memory", field(&file("/proc/meminfo"), "MemTotal")),
+        ("memory", field(&file("/proc/meminfo"), "MemTotal").and_then(|text| in_gib(&text))),
         ("operating system", Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
         ("processor", field(&file("/proc/cpuinfo"), "model name")),
     ];

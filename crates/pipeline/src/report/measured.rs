@@ -166,7 +166,7 @@ pub(super) fn convergence(results: &Results) -> Section {
 /// The convergence ratio in one sentence.
 pub(super) fn convergence_sentence(task: &TaskResults) -> String {
     let Some(own) = &task.convergence else { return "The convergence ratio was not measured.".to_owned() };
-    let Some(pretrained_steps) = own.pretrained_steps.filter(|_| own.ratio.is_finite()) else {
+    let Some(pretrained_steps) = own.pretrained_steps.filter(|_| own.ratio.is_finite() && own.ratio > 0.0) else {
         return format!(
             "The pretrained model reached the best score of scratch in {} of {}.",
             own.num_reached,

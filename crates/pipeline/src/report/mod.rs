@@ -21,7 +21,5 @@ pub use markdown::markdown;
 pub use terminal::{TableOptions, one_line, table};
 
 /// The commands that repeat a run from its resolved configuration, each with what it does.
-const COMMANDS: [(&str, &str); 2] = [
-    ("arable run --config resolved.toml", "repeats the run"),
-    ("arable verify", "checks every artifact against its recorded digest"),
-];
+const COMMANDS: [(&str, &str); 2] =
+    [("arable run --config resolved.toml", "repeats the run"), ("arable report", "shows the table again")];

@@ -143,8 +143,8 @@ fn saving_text(task: &TaskResults) -> Option<String> {
 
 fn convergence_text(task: &TaskResults) -> Option<String> {
     let own = task.convergence.as_ref()?;
-    if own.num_reached == 0 || !own.ratio.is_finite() {
-        return Some(format!("{} never reached", task.name));
+    if own.ratio <= 0.0 || !own.ratio.is_finite() {
+        return Some(format!("{} reached in {} of {} seeds", task.name, own.num_reached, own.num_seeds));
     }
     Some(format!(
         "{} {} ({} to {})",
