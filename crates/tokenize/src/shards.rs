@@ -4,7 +4,7 @@
 //! top bit whether the token begins a word. `offsets.bin` holds where each document starts, counted in tokens, as
 //! little-endian 64-bit words, and at its end the number of all tokens.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ pub const OFFSETS: &str = "offsets.bin";
 
 const WORD_START: u32 = 1 << 31;
 const TOKEN_BYTES: u64 = size_of::<u32>() as u64;
+const OFFSET_BYTES: u64 = size_of::<u64>() as u64;
 
 /// Bytes of text that are encoded together: enough to keep all threads busy, little enough to hold in memory.
 const BATCH_BYTES: usize = 1 << 20;
@@ -160,70 +161,79 @@ impl Writer {
     }
 }
 
-/// Packed documents, read from the disk as they are asked for. May be read from several threads at once.
+/// Packed documents, read from the disk as they are asked for: none of it stays in memory. May be read from several
+/// threads at once.
 #[derive(Debug)]
 pub struct Shards {
     tokens: fs::File,
-    /// Where each document starts, and the end.
-    offsets: Vec<u64>,
+    offsets: PathBuf,
+    num_tokens: u64,
 }
 
 impl Shards {
-    /// Opens the shards in `folder`. The starts of the documents are held in memory, 8 bytes each.
+    /// Opens the shards in `folder`.
     ///
     /// # Errors
     /// When a file is missing, cut, or does not fit the other.
     pub fn open(folder: &Path) -> Result<Self, ShardError> {
         let size = |file, expected, got| ShardError::Size { folder: folder.to_owned(), file, expected, got };
-        let bytes = fs::read(folder.join(OFFSETS))?;
-        let (words, rest) = bytes.as_chunks::<8>();
-        let Some(last) = words.last().filter(|_| rest.is_empty()) else {
-            return Err(size(OFFSETS, (words.len() as u64).max(1) * 8, bytes.len() as u64));
-        };
+        let offsets = folder.join(OFFSETS);
+        let got = fs::metadata(&offsets)?.len();
+        if got == 0 || got % OFFSET_BYTES != 0 {
+            return Err(size(OFFSETS, got.next_multiple_of(OFFSET_BYTES).max(OFFSET_BYTES), got));
+        }
+        let (mut end, mut document_idx) = (None, 0);
+        for offset in read_offsets(&offsets)? {
+            let offset = offset?;
+            if end.map_or(offset > 0, |end| offset < end) {
+                return Err(ShardError::Order { folder: folder.to_owned(), document_idx });
+            }
+            document_idx += usize::from(end.is_some());
+            end = Some(offset);
+        }
+        let num_tokens = end.unwrap_or(0);
         let tokens = fs::File::open(folder.join(TOKENS))?;
-        let (expected, got) = (u64::from_le_bytes(*last).saturating_mul(TOKEN_BYTES), tokens.metadata()?.len());
+        let (expected, got) = (num_tokens.saturating_mul(TOKEN_BYTES), tokens.metadata()?.len());
         if expected != got {
             return Err(size(TOKENS, expected, got));
         }
-        let offsets: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        match first_disorder(&offsets) {
-            Some(document_idx) => Err(ShardError::Order { folder: folder.to_owned(), document_idx }),
-            None => Ok(Self { tokens, offsets }),
-        }
-    }
-
-    /// How many documents there are.
-    pub fn num_documents(&self) -> usize {
-        self.offsets.len() - 1
+        Ok(Self { tokens, offsets, num_tokens })
     }
 
     /// How many tokens there are in all documents.
     pub fn num_tokens(&self) -> u64 {
-        self.offsets[self.num_documents()]
+        self.num_tokens
     }
 
-    /// How many tokens a document has.
+    /// Where each document lies among all tokens, in order.
     ///
-    /// # Panics
-    /// When there is no such document.
-    pub fn document_len(&self, document_idx: usize) -> usize {
-        usize::try_from(self.offsets[document_idx + 1] - self.offsets[document_idx]).expect("a document fits in memory")
+    /// # Errors
+    /// When reading fails.
+    pub fn documents(&self) -> Result<impl Iterator<Item = Result<Range<u64>, ShardError>>, ShardError> {
+        let (mut offsets, mut start) = (read_offsets(&self.offsets)?, 0);
+        offsets.next().transpose()?;
+        Ok(offsets.map(move |end| {
+            let end = end?;
+            Ok(std::mem::replace(&mut start, end)..end)
+        }))
     }
 
-    /// Puts the tokens `range` of a document into `buffer`, in place of what is there: packed, see [`token_id`] and
-    /// [`starts_word`].
+    /// Puts `tokens`, counted from the first of all, into `buffer`, in place of what is there: packed, see [`token_id`]
+    /// and [`starts_word`].
     ///
     /// # Errors
     /// When reading fails.
     ///
     /// # Panics
-    /// When there is no such document, or when it is shorter.
-    pub fn read(&self, document_idx: usize, range: Range<usize>, buffer: &mut Vec<u32>) -> Result<(), ShardError> {
-        let len = self.document_len(document_idx);
-        assert!(range.start <= range.end && range.end <= len, "tokens {range:?} of a document of {len}");
-        buffer.resize(range.len(), 0);
-        let at = (self.offsets[document_idx] + range.start as u64) * TOKEN_BYTES;
-        read_at(&self.tokens, bytemuck::cast_slice_mut(buffer), at)?;
+    /// When there are fewer.
+    pub fn read(&self, tokens: Range<u64>, buffer: &mut Vec<u32>) -> Result<(), ShardError> {
+        assert!(
+            tokens.start <= tokens.end && tokens.end <= self.num_tokens,
+            "{tokens:?} of {} tokens",
+            self.num_tokens
+        );
+        buffer.resize(usize::try_from(tokens.end - tokens.start).expect("what is read fits in memory"), 0);
+        read_at(&self.tokens, bytemuck::cast_slice_mut(buffer), tokens.start * TOKEN_BYTES)?;
         buffer.iter_mut().for_each(|word| *word = u32::from_le(*word));
         Ok(())
     }
@@ -237,16 +247,25 @@ impl Shards {
     /// When a token is not among them.
     pub fn counts(&self, vocab_size: usize) -> Result<Vec<u64>, ShardError> {
         let (mut counts, mut buffer) = (vec![0; vocab_size], Vec::new());
-        for document_idx in 0..self.num_documents() {
-            self.read(document_idx, 0..self.document_len(document_idx), &mut buffer)?;
+        for start in (0..self.num_tokens).step_by(BLOCK_TOKENS) {
+            self.read(start..self.num_tokens.min(start + BLOCK_TOKENS as u64), &mut buffer)?;
             buffer.iter().for_each(|&stored| counts[token_id(stored) as usize] += 1);
         }
         Ok(counts)
     }
 }
 
-fn first_disorder(offsets: &[u64]) -> Option<usize> {
-    if offsets[0] != 0 { Some(0) } else { offsets.windows(2).position(|pair| pair[0] > pair[1]) }
+/// Tokens that are read at a time where all are read.
+const BLOCK_TOKENS: usize = 1 << 18;
+
+fn read_offsets(path: &Path) -> io::Result<impl Iterator<Item = io::Result<u64>> + use<>> {
+    let mut file = BufReader::new(fs::File::open(path)?);
+    let num_offsets = file.get_ref().metadata()?.len() / OFFSET_BYTES;
+    Ok((0..num_offsets).map(move |_| {
+        let mut word = [0; OFFSET_BYTES as usize];
+        file.read_exact(&mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }))
 }
 
 #[cfg(unix)]
@@ -258,7 +277,7 @@ fn read_at(file: &fs::File, bytes: &mut [u8], at: u64) -> io::Result<()> {
 /// A handle of its own for each read, because handles that are cloned share their position.
 #[cfg(not(unix))]
 fn read_at(file: &fs::File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
+    use std::io::{Seek, SeekFrom};
     let mut file = fs::File::open(file.path())?;
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(bytes)
@@ -274,9 +293,9 @@ mod tests {
         train(&TokenizerConfig { vocab_size: 300, ..TokenizerConfig::default() }, texts(50), &[]).unwrap()
     }
 
-    fn read(shards: &Shards, document_idx: usize, range: Range<usize>) -> Vec<u32> {
+    fn read(shards: &Shards, tokens: Range<u64>) -> Vec<u32> {
         let mut buffer = vec![7; 3];
-        shards.read(document_idx, range, &mut buffer).unwrap();
+        shards.read(tokens, &mut buffer).unwrap();
         buffer
     }
 
@@ -290,18 +309,20 @@ mod tests {
         documents.push("last".into());
         let facts = pack(&vocabulary, &documents, dir.path()).unwrap();
         let shards = Shards::open(dir.path()).unwrap();
-        assert_eq!((shards.num_documents() as u64, shards.num_tokens()), (facts.num_documents, facts.num_tokens));
-        for (document_idx, text) in documents.iter().enumerate() {
+        let ranges: Vec<Range<u64>> = shards.documents().unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!((ranges.len() as u64, shards.num_tokens()), (facts.num_documents, facts.num_tokens));
+        for (range, text) in ranges.iter().zip(&documents) {
             let expected = vocabulary.encode(text);
-            let len = shards.document_len(document_idx);
-            let got = read(&shards, document_idx, 0..len);
+            let len = range.end - range.start;
+            let got = read(&shards, range.clone());
             assert_eq!(got.iter().copied().map(token_id).collect::<Vec<_>>(), expected.ids);
             assert_eq!(got.iter().copied().map(starts_word).collect::<Vec<_>>(), expected.word_starts);
-            assert_eq!(read(&shards, document_idx, len / 3..len / 2), got[len / 3..len / 2]);
+            let part = read(&shards, range.start + len / 3..range.start + len / 2);
+            assert_eq!(part, got[(len / 3) as usize..(len / 2) as usize]);
         }
         let counts = shards.counts(vocabulary.size()).unwrap();
         assert_eq!(counts.iter().sum::<u64>(), facts.num_tokens);
-        let of_last = read(&shards, documents.len() - 1, 0..1)[0];
+        let of_last = read(&shards, ranges.last().unwrap().clone())[0];
         let encoded = documents.iter().flat_map(|text| vocabulary.encode(text).ids);
         assert_eq!(counts[token_id(of_last) as usize], encoded.filter(|&id| id == token_id(of_last)).count() as u64);
         assert_eq!(facts.num_words, documents.iter().map(|text| text.split_whitespace().count() as u64).sum::<u64>());
@@ -312,7 +333,7 @@ mod tests {
     fn nothing_packs_to_nothing() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(pack::<&str>(&vocabulary(), [], dir.path()).unwrap(), ShardFacts::default());
-        assert_eq!(Shards::open(dir.path()).unwrap().num_documents(), 0);
+        assert_eq!(Shards::open(dir.path()).unwrap().documents().unwrap().count(), 0);
     }
 
     #[test]
