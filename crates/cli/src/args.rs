@@ -128,12 +128,66 @@ pub enum Command {
         #[arg(long, default_value_t = 15)]
         mask: usize,
     },
+    /// Find doubtful labels, and put right what people agree on
+    #[command(subcommand, after_help = LABELS)]
+    Labels(LabelsCommand),
     /// List the runs
     #[command(after_help = "Example:\n  arable runs --json")]
     Runs,
     /// Show the configuration with everything filled in, or what it may hold
     #[command(subcommand, after_help = "Example:\n  arable config show --origin")]
     Config(ConfigCommand),
+}
+
+const LABELS: &str = "\
+A review:
+  arable labels suspects triage --reviewers anna,ben
+  arable labels review triage anna.csv ben.csv
+  arable labels review triage anna.csv ben.csv --to triage-1.jsonl";
+
+/// What to do about labels.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum LabelsCommand {
+    /// List training labels that do not fit the rest, the most doubtful first
+    ///
+    /// A linear model is trained on four fifths of the examples and asked about the fifth it has not seen, five times;
+    /// confident learning tells doubtful labels from hard examples.
+    #[command(after_help = "Examples:\n  arable labels suspects triage --most 50\n  arable labels suspects triage \
+                            --reviewers anna,ben --to review")]
+    Suspects {
+        /// The task
+        task: String,
+        /// How many, at most
+        #[arg(long, default_value_t = 100)]
+        most: usize,
+        /// People for whom a table is written, and tasks for Label Studio
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        reviewers: Vec<String>,
+        /// The folder for these files [default: review/TASK]
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+    },
+    /// Say how far reviewers agree, and write the corrections they agree on
+    ///
+    /// Corrections take effect where `corrections` of the task in arable.toml names their file.
+    #[command(after_help = "Examples:\n  arable labels review triage anna.csv ben.csv\n  arable labels review triage \
+                            anna.csv ben.csv --adjudicated carol.csv --to triage-1.jsonl")]
+    Review {
+        /// The task
+        task: String,
+        /// Tables that people filled in, or exports of Label Studio
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The table of disputed examples, filled in by one who decides
+        #[arg(long, value_name = "FILE")]
+        adjudicated: Option<PathBuf>,
+        /// The file to write the corrections to
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// The date of corrections where the files say none [default: today]
+        #[arg(long, requires = "to")]
+        date: Option<String>,
+    },
 }
 
 /// What to show about the configuration.
@@ -180,6 +234,8 @@ impl Command {
             Self::Bench { .. } => &["--threads", "--precision"],
             Self::Demo => &["--set", "--out", "--threads", "--precision"],
             Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],
+            Self::Labels(LabelsCommand::Suspects { .. }) => &["--config", "--set", "--threads"],
+            Self::Labels(LabelsCommand::Review { .. }) => &["--config", "--set"],
         }
     }
 }

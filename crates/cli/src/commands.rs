@@ -26,12 +26,14 @@ fn out(global: &Global) -> PathBuf {
     global.out.clone().unwrap_or_else(|| "runs".into())
 }
 
-fn load(global: &Global) -> Result<Domain> {
+/// The domain that the flags name.
+pub fn load(global: &Global) -> Result<Domain> {
     let path = global.config.clone().unwrap_or_else(|| CONFIG.into());
     Domain::load(&path, &global.sets)
 }
 
-fn precision(global: &Global) -> Precision {
+/// The precision that the flags ask for.
+pub fn precision(global: &Global) -> Precision {
     match global.precision.unwrap_or_default() {
         args::Precision::Auto => Precision::fastest(),
         args::Precision::F32 => Precision::F32,
@@ -39,7 +41,8 @@ fn precision(global: &Global) -> Precision {
     }
 }
 
-fn device(global: &Global, precision: Precision) -> Result<Device> {
+/// The device that the flags ask for.
+pub fn device(global: &Global, precision: Precision) -> Result<Device> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Device::cpu(global.threads.unwrap_or(cores), precision).advise()
 }

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod errors;
+mod labels;
 mod pack;
 mod progress;
 
@@ -50,6 +51,7 @@ fn run(args: &Args) -> Result<()> {
             commands::bench(global, part.as_deref(), shape)
         }
         Command::Demo => commands::demo(global),
+        Command::Labels(command) => labels::run(global, command),
         Command::Runs => commands::runs(global),
         Command::Config(ConfigCommand::Show { origin }) => commands::config_show(global, *origin),
         Command::Config(ConfigCommand::Schema) => commands::config_schema(),

@@ -294,6 +294,9 @@ pub struct TaskConfig {
     /// What happens to labels that training never saw.
     #[serde(default)]
     pub unseen_labels: UnseenLabels,
+    /// Files of corrected labels, as `arable labels correct` writes them, relative to the data root; applied in order.
+    #[serde(default)]
+    pub corrections: Vec<String>,
     /// The largest part of a file's records that may be unreadable.
     #[serde(default = "five_percent")]
     pub max_reject_rate: Probability,
@@ -315,6 +318,7 @@ impl TaskConfig {
             markers: Vec::new(),
             split: SplitConfig::default(),
             unseen_labels: UnseenLabels::default(),
+            corrections: Vec::new(),
             max_reject_rate: five_percent(),
         }
     }

@@ -13,9 +13,11 @@ mod files;
 mod ids;
 mod lines;
 mod near;
+mod noise;
 mod overlap;
 mod read;
 mod reject;
+mod review;
 mod rows;
 mod split;
 mod store;
@@ -31,10 +33,15 @@ pub use curate::{CorpusCounts, CurateError, Curated, SourceCounts, curate};
 pub use dedup::{Deduped, dedup};
 pub use files::{FileError, content_digest};
 pub use near::{NearDeduped, RefusedPair, Similarity, near_dedup};
+pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};
-pub use split::{HeldOut, hold_out};
+pub use review::{
+    Correction, ReviewError, Settled, Verdict, read_verdicts, settle, write_corrections, write_disputed,
+    write_label_studio, write_review_table,
+};
+pub use split::{HeldOut, folds, hold_out};
 pub use store::{StoreError, read_documents, write_documents, write_quarantine};
 pub use subset::subset;
 pub use task::{Task, TaskError, UnseenLabel, read_task};

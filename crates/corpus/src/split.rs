@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arable_core::{Digest, Document, Fraction, Seed, Stream};
+use arable_core::{Digest, Document, Example, Fraction, Seed, Stream};
 
 use crate::dedup::words_digest;
 
@@ -116,6 +116,27 @@ pub fn hold_out(documents: Vec<Document>, fraction: Fraction, seed: Seed) -> Hel
     parts
 }
 
+/// The fold of each example, out of `num_folds` of about equal size, for cross-validation. Examples of equal words or of
+/// one group are in one fold, which depends on them and on the seed, not on the order of examples.
+///
+/// # Panics
+/// When there is no fold.
+pub fn folds(examples: &[Example], num_folds: usize, seed: Seed) -> Vec<usize> {
+    assert!(num_folds > 0, "a fold to put examples in");
+    let texts: Vec<String> = examples.iter().map(|example| example.input.text()).collect();
+    let groups = examples.iter().map(|example| example.group.clone());
+    let mut clusters = clusters(groups.zip(texts.iter().map(String::as_str)));
+    let stream = seed.stream("folds");
+    clusters.sort_by_cached_key(|cluster| (draw(stream, cluster.key), cluster.key));
+    let (mut sizes, mut folds) = (vec![0; num_folds], vec![0; examples.len()]);
+    for cluster in clusters {
+        let smallest = (0..num_folds).min_by_key(|&fold| sizes[fold]).expect("there is a fold");
+        sizes[smallest] += cluster.items.len();
+        cluster.items.iter().for_each(|&idx| folds[idx] = smallest);
+    }
+    folds
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -197,5 +218,28 @@ mod tests {
         let part = |seed| hold_out(documents.clone(), Fraction::new(0.2).unwrap(), Seed(seed)).held_out;
         assert_ne!(part(1), part(2));
         assert_eq!(part(1), part(1));
+    }
+
+    #[test]
+    fn folds_are_even_and_cut_nothing_apart() {
+        let example = |idx: usize| Example {
+            id: idx.to_string(),
+            group: idx.is_multiple_of(3).then(|| format!("patient {}", idx % 21)),
+            input: arable_core::Input::Text(format!("text {}", if idx.is_multiple_of(3) { idx } else { idx % 90 })),
+            target: arable_core::Target::Class("x".into()),
+        };
+        let mut examples: Vec<Example> = (0..120).map(example).collect();
+        let found = folds(&examples, 5, Seed(1));
+        for (a, first) in examples.iter().enumerate() {
+            for (b, second) in examples.iter().enumerate() {
+                if first.input == second.input || (first.group.is_some() && first.group == second.group) {
+                    assert_eq!(found[a], found[b]);
+                }
+            }
+        }
+        let sizes: Vec<usize> = (0..5).map(|fold| found.iter().filter(|&&it| it == fold).count()).collect();
+        assert!(sizes.iter().all(|&size| (15..=35).contains(&size)), "{sizes:?}");
+        examples.reverse();
+        assert_eq!(folds(&examples, 5, Seed(1)), found.into_iter().rev().collect::<Vec<_>>());
     }
 }

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Format, TaskConfig, TaskKind, UnseenLabels};
 use crate::conll::{Sentences, Tagged, repair_tags};
 use crate::dedup::words_digest;
-use crate::files::{FileError, FoundFile, find_files, nearest};
+use crate::files::{FileError, FoundFile, find_files, nearest, reading_failed};
 use crate::ids::UniqueIds;
 use crate::read::{ReadError, check_rejects};
 use crate::reject::{Reject, RejectReason};
+use crate::review::Correction;
 use crate::rows::{FieldWatch, Fields, Rows, name_of, names_of, text_of, words_of};
 use crate::split::{Cluster, clusters, cut};
 
@@ -55,6 +56,20 @@ pub enum TaskError {
         /// What labels there are.
         labels: Vec<String>,
     },
+    /// A correction that cannot be applied.
+    #[error("apply the correction of example `{id}` ({file}:{line}) to the task `{task}`: {problem}")]
+    Correction {
+        /// The task.
+        task: String,
+        /// The file of corrections.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The example.
+        id: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A label that training never saw.
     #[error("use the {unseen} of the task `{task}`: no training example has it")]
     UnseenLabel {
@@ -92,6 +107,11 @@ impl Hint for TaskError {
                 format!("add training examples, give `{part}` a file, or raise the part's share under `split`")
             }
             Self::OneLabel { .. } => "add examples of other labels, or set `label` to another field".to_owned(),
+            Self::Correction { .. } => {
+                "corrections belong to the labels that they were made from; take the file out of `corrections` or make \
+                 it again with `arable labels`"
+                    .to_owned()
+            }
             Self::UnseenLabel { unseen, .. } => {
                 let nearest = unseen.nearest.as_ref().map(|known| format!(" (training has `{known}`)"));
                 format!(
@@ -129,6 +149,9 @@ pub struct Task {
     /// Test examples of which a training example has the same words: more than a few make scores look too good.
     #[serde(skip)]
     pub num_test_in_train: usize,
+    /// Labels that the files of corrections replaced.
+    #[serde(skip)]
+    pub num_corrected: usize,
 }
 
 /// Reads a task (paths relative to `root`). Parts without a file are cut from the training examples so that equal
@@ -145,7 +168,9 @@ pub fn read_task(name: &str, config: &TaskConfig, root: &Path, seed: Seed) -> Re
     let test = config.test.as_ref().map(|path| reading.part("test", path)).transpose()?;
     let Reading { mut rejects, num_repaired, .. } = reading;
 
-    let [train, dev, test] = cut_missing(name, config, train, dev, test, seed);
+    let mut parts = cut_missing(name, config, train, dev, test, seed);
+    let num_corrected = correct(name, config, root, &mut parts)?;
+    let [train, dev, test] = parts;
     let labels = LabelSet::of(train.iter().map(|found| &found.example));
     if labels.len() < if config.kind == TaskKind::Multilabel { 1 } else { 2 } {
         return Err(TaskError::OneLabel { task: name.to_owned(), labels: labels.names().to_vec() });
@@ -171,7 +196,52 @@ pub fn read_task(name: &str, config: &TaskConfig, root: &Path, seed: Seed) -> Re
         rejects,
         num_repaired_tags: num_repaired,
         num_test_in_train,
+        num_corrected,
     })
+}
+
+/// Replaces labels as the files of corrections say. Returns how many.
+///
+/// After the parts are cut, so that a correction moves no example from one to another.
+fn correct(name: &str, config: &TaskConfig, root: &Path, parts: &mut [Vec<Found>; 3]) -> Result<usize, TaskError> {
+    let mut labels: BTreeMap<String, &mut String> = BTreeMap::new();
+    for found in parts.iter_mut().flatten() {
+        if let Target::Class(label) = &mut found.example.target {
+            labels.insert(found.example.id.clone(), label);
+        }
+    }
+    let mut num_corrected = 0;
+    for path in &config.corrections {
+        let read = |source| TaskError::Read { task: name.to_owned(), part: "corrected", source: Box::new(source) };
+        for (line, correction) in read_corrections(path, root).map_err(read)? {
+            let Correction { id, from, to, .. } = correction;
+            let problem = match labels.get_mut(&id) {
+                None => "there is no such example".to_owned(),
+                Some(label) if **label != from => format!("its label is `{label}`, not `{from}`"),
+                Some(label) => {
+                    **label = to;
+                    num_corrected += 1;
+                    continue;
+                }
+            };
+            return Err(TaskError::Correction { task: name.to_owned(), file: path.clone(), line, id, problem });
+        }
+    }
+    Ok(num_corrected)
+}
+
+fn read_corrections(path: &str, root: &Path) -> Result<Vec<(usize, Correction)>, ReadError> {
+    let mut corrections = Vec::new();
+    for file in find_files(path, root, &["jsonl"])? {
+        let text = fs_err::read_to_string(&file.path).map_err(|error| reading_failed(&file.path, error))?;
+        for (idx, line) in text.lines().enumerate() {
+            let correction = serde_json::from_str(line).map_err(|error| {
+                reading_failed(&file.path, std::io::Error::other(format!("line {}: {error}", idx + 1)))
+            })?;
+            corrections.push((idx + 1, correction));
+        }
+    }
+    Ok(corrections)
 }
 
 fn check_settings(task: &str, config: &TaskConfig) -> Result<(), TaskError> {
@@ -182,6 +252,9 @@ fn check_settings(task: &str, config: &TaskConfig) -> Result<(), TaskError> {
     }
     if tagging && !config.markers.is_empty() {
         return wrong("markers", "tagging takes words as they are");
+    }
+    if config.kind != TaskKind::Classification && !config.corrections.is_empty() {
+        return wrong("corrections", "labels of one class are corrected, not sets of labels or tags");
     }
     if config.markers.iter().any(|marker| marker.trim().is_empty()) {
         return wrong("markers", "one of them is empty");
@@ -580,5 +653,36 @@ mod tests {
         check(good, &TaskConfig { markers: vec![" ".into()], ..config.clone() }, "setting `markers`");
         check(good, &TaskConfig { kind: TaskKind::Tagging, ..config.clone() }, "tell the format");
         check("text,label\na,x\nb,y\n", &TaskConfig { dev: None, ..config.clone() }, "in the dev part");
+    }
+
+    #[test]
+    fn corrections_replace_labels_in_order_and_stale_ones_are_refused() {
+        let correction = |id: &str, from: &str, to: &str| {
+            format!(
+                "{{\"id\": \"{id}\", \"from\": \"{from}\", \"to\": \"{to}\", \"by\": [\"anna\"], \"date\": \"2026-11-24\", \
+                 \"why\": \"\"}}\n"
+            )
+        };
+        let train =
+            "{\"id\": \"1\", \"text\": \"a\", \"label\": \"x\"}\n{\"id\": \"2\", \"text\": \"b\", \"label\": \"y\"}\n";
+        let read_with = |first: &str, second: &str| {
+            let mut config = three_files(TaskKind::Classification, "jsonl");
+            config.corrections = vec!["first.jsonl".into(), "second.jsonl".into()];
+            let rest = [("train.jsonl", train), ("dev.jsonl", "{\"id\": \"3\", \"text\": \"c\", \"label\": \"x\"}")];
+            let test = ("test.jsonl", "{\"id\": \"4\", \"text\": \"d\", \"label\": \"y\"}");
+            read(&[rest[0], rest[1], test, ("first.jsonl", first), ("second.jsonl", second)], &config)
+        };
+        let task =
+            read_with(&correction("1", "x", "y"), &(correction("1", "y", "x") + &correction("4", "y", "x"))).unwrap();
+        assert_eq!(task.num_corrected, 3);
+        assert_eq!(
+            (&task.train[0].target, &task.test[0].target),
+            (&Target::Class("x".into()), &Target::Class("x".into()))
+        );
+        let stale = read_with(&correction("1", "x", "y"), &correction("1", "x", "y")).unwrap_err();
+        assert!(stale.to_string().contains("its label is `y`, not `x`") && stale.hint().is_some(), "{stale}");
+        let unknown = read_with("", &correction("9", "x", "y")).unwrap_err();
+        assert!(unknown.to_string().contains("(second.jsonl:1)"), "{unknown}");
+        assert!(matches!(read_with("", "no json").unwrap_err(), TaskError::Read { part: "corrected", .. }));
     }
 }

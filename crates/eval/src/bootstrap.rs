@@ -85,6 +85,19 @@ pub fn paired_difference(
     Ok(percentiles(plain_mean(left) - plain_mean(right), scores, left.len().min(right.len())))
 }
 
+/// `value` with its 95 % percentile interval over things drawn with replacement: `score` takes how often each was drawn,
+/// and resamples that have no score are left out.
+pub(crate) fn resampled(
+    value: f64,
+    num_things: usize,
+    num_resamples: usize,
+    seed: Seed,
+    score: impl Fn(&[u32]) -> Option<f64> + Sync,
+) -> Interval {
+    let scores = resample(num_things, num_resamples, seed, |draw| score(&draw.weights));
+    percentiles(value, scores.into_iter().flatten().collect(), 1)
+}
+
 /// One resample.
 struct Draw {
     stream: Stream,
@@ -108,7 +121,12 @@ impl Draw {
     }
 }
 
-fn resample(num_examples: usize, num_resamples: usize, seed: Seed, score: impl Fn(&Draw) -> f64 + Sync) -> Vec<f64> {
+fn resample<T: Send>(
+    num_examples: usize,
+    num_resamples: usize,
+    seed: Seed,
+    score: impl Fn(&Draw) -> T + Sync,
+) -> Vec<T> {
     let stream = seed.stream("bootstrap");
     (0..num_resamples as u64).into_par_iter().map(|i| score(&Draw::new(stream, i, num_examples))).collect()
 }

@@ -7,6 +7,7 @@
 //! a comparison: [`interval`] and [`paired_difference`] over the `Scored` of several seeds, [`convergence`] over their
 //! development curves.
 
+mod agreement;
 mod baseline;
 mod bootstrap;
 mod calibration;
@@ -20,6 +21,7 @@ mod sparse;
 mod tagger;
 mod tfidf;
 
+pub use agreement::{Agreement, Ratings};
 pub use baseline::{BaselineConfig, BaselineError, BaselineRun, fit_baseline};
 pub use bootstrap::{BootstrapError, Interval, interval, paired_difference};
 pub use calibration::{

@@ -186,6 +186,15 @@ impl Predictions {
 }
 
 impl ClassPredictions {
+    /// Probabilities, examples x classes, row by row.
+    pub fn probabilities(&self) -> impl Iterator<Item = f64> {
+        self.logits.chunks_exact(self.num_classes).flat_map(|row| {
+            let top = f64::from(row[argmax(row)]);
+            let sum: f64 = row.iter().map(|&logit| (f64::from(logit) - top).exp()).sum();
+            row.iter().map(move |&logit| (f64::from(logit) - top).exp() / sum)
+        })
+    }
+
     /// Pairs of predicted (largest logit, the first of equals) and right class.
     pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
         self.logits.chunks_exact(self.num_classes).map(argmax).zip(self.gold.iter().map(|&gold| gold as usize))

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use arable_core::Input;
+use arable_core::{Input, Seed};
 use arable_eval::{
-    LinearModel, Predictions, Problem, Rows, SolverConfig, Targets, Vectorizer, VectorizerConfig, fit_temperature,
-    metrics, spans,
+    Agreement, LinearModel, Predictions, Problem, Ratings, Rows, SolverConfig, Targets, Vectorizer, VectorizerConfig,
+    fit_temperature, metrics, spans,
 };
 use serde::Deserialize;
 
@@ -166,4 +166,36 @@ fn assert_fit(model: &LinearModel, rows: &Rows, expected: &LinearCase, link: fn(
     near("intercept", model.intercepts(), &expected.intercepts);
     let logits: Vec<f64> = model.logits(rows).iter().map(|&logit| f64::from(logit)).collect();
     near("probability", &logits.chunks(3).flat_map(link).collect::<Vec<_>>(), &expected.probabilities);
+}
+
+#[derive(Deserialize)]
+struct AgreementGoldens {
+    cases: Vec<AgreementCase>,
+}
+
+#[derive(Deserialize)]
+struct AgreementCase {
+    rows: Vec<Vec<Option<u32>>>,
+    cohen_of_the_first_two: f64,
+    fleiss: f64,
+    alpha: f64,
+}
+
+/// `scripts/label_goldens.py` makes `agreement_goldens.json` with scikit-learn, statsmodels and krippendorff.
+#[test]
+fn agreement() {
+    let goldens: AgreementGoldens = serde_json::from_str(include_str!("agreement_goldens.json")).unwrap();
+    for case in goldens.cases {
+        let ratings = Ratings::new(case.rows);
+        let first_two = ratings.pair(0, 1);
+        for (ratings, measure, expected) in [
+            (&first_two, Agreement::CohensKappa, case.cohen_of_the_first_two),
+            (&ratings, Agreement::FleissKappa, case.fleiss),
+            (&ratings, Agreement::KrippendorffsAlpha, case.alpha),
+        ] {
+            let got = ratings.agreement(measure, 200, Seed(1)).unwrap();
+            assert!((got.mean - expected).abs() < 1e-9, "{measure:?}: {} instead of {expected}", got.mean);
+            assert!(got.low < got.mean && got.mean < got.high);
+        }
+    }
 }

@@ -4,6 +4,7 @@ pub mod advice;
 pub mod bench;
 pub mod config;
 pub mod domain;
+pub mod labels;
 pub mod notice;
 mod parallel;
 pub mod report;
@@ -25,6 +26,8 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<arable_corpus::ReadError>(error)
         || is::<arable_corpus::FileError>(error)
         || is::<arable_corpus::TaskError>(error)
+        || is::<arable_corpus::ReviewError>(error)
+        || is::<labels::LabelsError>(error)
         || is::<arable_tokenize::TrainError>(error)
         || is::<arable_train::TrainError>(error)
         || is::<arable_tensor::DeviceError>(error)

@@ -1,5 +1,7 @@
 //! Training on a corpus that is larger than memory.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a long test that says what it measured")]
+
 mod common;
 
 use std::error::Error;

@@ -4,5 +4,6 @@
 
 mod bad_input;
 mod domain;
+mod labels;
 mod resume;
 mod runs;

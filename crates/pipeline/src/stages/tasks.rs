@@ -19,7 +19,11 @@ pub(crate) fn kind(name: &str) -> String {
 /// The digest of the files that the task is read from.
 pub(crate) fn inputs(run: &Run<'_>, task: &TaskConfig) -> Result<Digest> {
     let files = [Some(&task.train), task.dev.as_ref(), task.test.as_ref()];
-    let digests = files.into_iter().flatten().map(|path| content_digest(path, &run.domain.root).advise());
+    let digests = files
+        .into_iter()
+        .flatten()
+        .chain(&task.corrections)
+        .map(|path| content_digest(path, &run.domain.root).advise());
     Ok(joined(digests.collect::<Result<Vec<_>>>()?))
 }
 
@@ -43,7 +47,11 @@ fn one(run: &mut Run<'_>, name: &str, config: &TaskConfig) -> Result<Artifact> {
             run.reporter.notice(&Notice::Warning(text));
         }
         let sizes = format!("{} / {} / {} examples", task.train.len(), task.dev.len(), task.test.len());
-        let text = format!("{name}: {sizes}, {} labels", task.labels.len());
+        let corrected = match task.num_corrected {
+            0 => String::new(),
+            number => format!(", {number} corrected"),
+        };
+        let text = format!("{name}: {sizes}, {} labels{corrected}", task.labels.len());
         write_quarantine(&draft.path().join("quarantine.jsonl.zst"), &task.rejects, &[], &[]).advise()?;
         write_json(&draft.path().join("task.json"), &task)?;
         Ok(json!({ "text": text, "num_rejects": task.rejects.len() }))

@@ -1,0 +1,83 @@
+//! What the `labels` commands do and print.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use arable_pipeline::labels::{self, Agreed, Reviewed, Suspects};
+
+use crate::args::{Global, LabelsCommand};
+use crate::commands::{device, load, precision};
+
+/// Suspects that are printed; all of them are in the tables and in the JSON.
+const NUM_PRINTED: usize = 10;
+const WIDTH: usize = 80;
+
+/// Finds doubtful labels, or puts together what people said about them.
+pub fn run(global: &Global, command: &LabelsCommand) -> Result<()> {
+    let domain = load(global)?;
+    match command {
+        LabelsCommand::Suspects { task, most, reviewers, to } => {
+            let folder = to.clone().unwrap_or_else(|| PathBuf::from("review").join(task));
+            let device = device(global, precision(global))?;
+            let found = device.install(|| labels::suspects(&domain, task, *most, reviewers, &folder))?;
+            print(global, &found, &suspects_text(task, &found))
+        }
+        LabelsCommand::Review { task, files, adjudicated, to, date } => {
+            let (adjudicated, to, date) = (adjudicated.as_deref(), to.as_deref(), date.as_deref());
+            let reviewed = labels::review(&domain, task, files, adjudicated, to, date)?;
+            print(global, &reviewed, &reviewed_text(&reviewed))
+        }
+    }
+}
+
+fn print(global: &Global, facts: &impl serde::Serialize, text: &str) -> Result<()> {
+    if global.json {
+        println!("{}", serde_json::to_string_pretty(facts)?);
+    }
+    eprint!("{text}");
+    Ok(())
+}
+
+fn suspects_text(task: &str, found: &Suspects) -> String {
+    let Suspects { num_examples, noise_rate, accuracy, num_suspects, suspects, files } = found;
+    let mut text = format!(
+        "{task}: {num_examples} training labels, {num_suspects} doubtful, an estimated {:.1} % wrong\n\
+         (by a linear model that predicts {:.0} % of them; a weak model doubts too many)\n",
+        100.0 * noise_rate,
+        100.0 * accuracy,
+    );
+    for suspect in suspects.iter().take(NUM_PRINTED) {
+        let what = format!("{}: {}, rather {}?", suspect.id, suspect.given, suspect.suggested);
+        text += &format!("\n{}\n", cut(&what, WIDTH));
+        text += &format!("  {}\n", cut(&suspect.reason.to_string(), WIDTH - 2));
+        text += &format!("  {}\n", cut(&suspect.text.split_whitespace().collect::<Vec<_>>().join(" "), WIDTH - 2));
+    }
+    if files.is_empty() {
+        text += "\ntables to fill in: --reviewers NAMES; the whole list: --json\n";
+    }
+    text + &wrote(files)
+}
+
+fn reviewed_text(reviewed: &Reviewed) -> String {
+    let mut text = String::new();
+    for Agreed { measure, reviewers, value } in &reviewed.agreement {
+        let value = match value {
+            Some(value) => format!("{:.2} ({:.2} to {:.2})", value.mean, value.low, value.high),
+            None => "not defined: too few answers, or all the same".to_owned(),
+        };
+        text += &format!("{measure:<22} {value:<22} {}\n", reviewers.join(", "));
+    }
+    let Reviewed { num_corrected, num_confirmed, num_open, num_disputed, files, .. } = reviewed;
+    text += &format!(
+        "{num_corrected} labels to correct, {num_confirmed} confirmed, {num_disputed} disputed, {num_open} judged by one alone\n"
+    );
+    text + &wrote(files)
+}
+
+fn wrote(files: &[PathBuf]) -> String {
+    files.iter().map(|file| format!("wrote {}\n", file.display())).collect()
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width { text.to_owned() } else { text.chars().take(width - 1).chain(['…']).collect() }
+}
