@@ -4,6 +4,8 @@ use arable_core::{Fraction, Probability};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pii::PiiKind;
+
 /// How a file's bytes are cut into documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -114,6 +116,8 @@ pub struct CorpusConfig {
     pub dedup: DedupConfig,
     /// When a document counts as holding a held-out example.
     pub overlap: OverlapConfig,
+    /// What is done about personal data.
+    pub pii: PiiConfig,
     /// The part of the documents kept aside for the held-out loss.
     pub held_out: Fraction,
     /// Documents with fewer words (separated by white space) are dropped.
@@ -127,6 +131,7 @@ impl Default for CorpusConfig {
             max_reject_rate: five_percent(),
             dedup: DedupConfig::default(),
             overlap: OverlapConfig::default(),
+            pii: PiiConfig::default(),
             held_out: fraction(0.02),
             min_words: 5,
         }
@@ -150,6 +155,14 @@ impl Default for DedupConfig {
     fn default() -> Self {
         Self { exact: true, normalized: true, near: None }
     }
+}
+
+/// What is done about personal data, which is counted in any case.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PiiConfig {
+    /// Kinds that are replaced by words such as `[EMAIL]`.
+    pub mask: Vec<PiiKind>,
 }
 
 /// When two texts are near-duplicates. The number of bands and of rows decides which pairs are looked at: of pairs with

@@ -9,6 +9,7 @@ use crate::config::{CorpusConfig, SourceConfig};
 use crate::dedup::dedup;
 use crate::near::{NearDeduped, RefusedPair, near_dedup};
 use crate::overlap::{HeldOutSet, OverlapCounts, remove_overlap};
+use crate::pii::{PiiCounts, PiiKind, remove_pii};
 use crate::read::{ReadError, check_rejects, read_source};
 use crate::reject::{DropReason, Dropped, Reject, count_by_reason};
 use crate::split::hold_out;
@@ -107,6 +108,8 @@ pub struct CorpusCounts {
     pub overlap: Vec<OverlapCounts>,
     /// Documents removed because they hold held-out examples of any task.
     pub num_overlap: usize,
+    /// Personal data in the documents kept, by kind.
+    pub pii: BTreeMap<PiiKind, PiiCounts>,
     /// Documents to train on.
     pub num_train: usize,
     /// Documents kept aside for the held-out loss.
@@ -133,7 +136,7 @@ pub struct SourceCounts {
 }
 
 /// Reads the sources (paths relative to `root`), drops documents that are too short, duplicates, and documents that
-/// hold one of the held-out examples, and keeps a part aside. The result depends on what the files hold, on the
+/// hold one of the held-out examples, masks personal data, and keeps a part aside. The result depends on what the files hold, on the
 /// configuration and on the seed alone.
 ///
 /// # Errors
@@ -160,11 +163,13 @@ pub fn curate(
             (deduped.kept, refused)
         }
     };
-    let overlap = remove_overlap(&config.overlap, kept, held_out_texts);
+    let mut overlap = remove_overlap(&config.overlap, kept, held_out_texts);
     dropped.extend(overlap.dropped);
+    // Last, so that a mask hides no copy.
+    let pii = remove_pii(&mut overlap.kept, &config.pii.mask);
     let counts = count_dropped(
         &dropped,
-        CorpusCounts { sources: read.counts, overlap: overlap.counts, ..CorpusCounts::default() },
+        CorpusCounts { sources: read.counts, overlap: overlap.counts, pii, ..CorpusCounts::default() },
     );
     if overlap.kept.is_empty() {
         return Err(nothing_left(num_documents, &counts));
@@ -318,6 +323,33 @@ mod tests {
         assert_eq!(kept, [(21, 20), (3, 0)]);
         let found = &counts.overlap[0];
         assert_eq!((found.num_examples, found.num_examples_found, found.num_documents_removed), (1, 1, 1));
+    }
+
+    #[test]
+    fn personal_data_is_counted_and_masked_where_asked_for() {
+        let text = |i: usize| match i {
+            3 => "write to ann@x.org or ben@x.org soon".to_owned(),
+            5 => "write to eve@x.org or call +49 30 1234567".to_owned(),
+            i => format!("a document, number {i}"),
+        };
+        let root = root_with(&[("a.jsonl", &lines((0..20).map(text)))]);
+        let mut config = config(&[("a", "a.jsonl")]);
+        let texts = |curated: &Curated| {
+            curated.train.iter().chain(&curated.held_out).map(|document| document.text.clone()).collect::<String>()
+        };
+        let left = curate(&config, root.path(), &[], Seed(1)).unwrap();
+        config.pii.mask = vec![PiiKind::Email];
+        let masked = curate(&config, root.path(), &[], Seed(1)).unwrap();
+        let expected = [
+            (PiiKind::Email, PiiCounts { num_found: 3, num_documents: 2 }),
+            (PiiKind::Phone, PiiCounts { num_found: 1, num_documents: 1 }),
+        ];
+        assert_eq!((&left.counts.pii, &masked.counts.pii), (&expected.into(), &expected.into()));
+        assert!(texts(&left).contains("ann@x.org"));
+        let masked = texts(&masked);
+        assert!(
+            masked.contains("write to [EMAIL] or [EMAIL] soon") && masked.contains("+49 30") && !masked.contains('@')
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Reading, deduplication, decontamination and splitting of raw text, and reading of labelled tasks.
 //!
 //! The flow is one function, [`curate`]: read every source, drop what is too short, drop duplicates, drop what holds a
-//! held-out example of a task, keep a part aside. Nothing is dropped silently: what could not be read is a [`Reject`],
-//! what was left out on purpose is a [`Dropped`], and both go to quarantine with their reason. No step depends on the
-//! order in which documents arrive. Tasks are read beside it by [`read_task`].
+//! held-out example of a task, mask personal data, keep a part aside. Nothing is dropped silently: what could not be
+//! read is a [`Reject`], what was left out on purpose is a [`Dropped`], and both go to quarantine with their reason. No
+//! step depends on the order in which documents arrive. Tasks are read beside it by [`read_task`].
 
 mod config;
 mod conll;
@@ -15,6 +15,7 @@ mod lines;
 mod near;
 mod noise;
 mod overlap;
+mod pii;
 mod read;
 mod reject;
 mod review;
@@ -26,8 +27,8 @@ mod task;
 mod words;
 
 pub use config::{
-    CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, SourceConfig, SplitConfig, TaskConfig, TaskKind,
-    UnseenLabels,
+    CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitConfig, TaskConfig,
+    TaskKind, UnseenLabels,
 };
 pub use curate::{CorpusCounts, CurateError, Curated, SourceCounts, curate};
 pub use dedup::{Deduped, dedup};
@@ -35,6 +36,7 @@ pub use files::{FileError, content_digest};
 pub use near::{NearDeduped, RefusedPair, Similarity, near_dedup};
 pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
+pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};
 pub use review::{

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use arable_core::{Document, Seed};
 use arable_corpus::{
-    CorpusConfig, Curated, DropReason, HeldOutSet, OverlapConfig, SourceConfig, Task, TaskConfig, TaskKind, curate,
-    read_source, read_task, remove_overlap,
+    CorpusConfig, Curated, DropReason, HeldOutSet, OverlapConfig, PiiKind, SourceConfig, Task, TaskConfig, TaskKind,
+    curate, find_pii, read_source, read_task, remove_overlap,
 };
 
 fn data() -> Option<PathBuf> {
@@ -185,4 +185,59 @@ fn curation_does_not_depend_on_source_files() {
     let glob = curate(&config(&["biomed/corpus/cra*"]), &data, &[], Seed(3)).unwrap();
     assert_eq!(one.counts, glob.counts);
     assert_eq!(ids(one), ids(glob));
+}
+
+#[derive(serde::Deserialize)]
+struct Annotated {
+    full_text: String,
+    spans: Vec<Span>,
+}
+
+#[derive(serde::Deserialize)]
+struct Span {
+    entity_type: String,
+    start_position: usize,
+    end_position: usize,
+}
+
+/// Hits, found and annotated places of a kind; a place is hit when all of it is covered.
+fn pii_counts(annotated: &[Annotated], kind: PiiKind, name: &str) -> [usize; 3] {
+    let mut counts = [0; 3];
+    for Annotated { full_text, spans } in annotated {
+        let byte_at = |place: usize| full_text.char_indices().nth(place).map_or(full_text.len(), |(at, _)| at);
+        let found: Vec<_> = find_pii(full_text).into_iter().filter(|pii| pii.kind == kind).collect();
+        let gold: Vec<_> = spans.iter().filter(|span| span.entity_type == name).collect();
+        let covers = |span: &&&Span| {
+            let (start, end) = (byte_at(span.start_position), byte_at(span.end_position));
+            found.iter().any(|pii| pii.range.start <= start && end <= pii.range.end)
+        };
+        counts[0] += gold.iter().filter(covers).count();
+        counts[1] += found.len();
+        counts[2] += gold.len();
+    }
+    counts
+}
+
+/// Patterns were written with `generated_large.json` in view, never `synth_dataset_v2.json`.
+#[test]
+fn personal_data_is_found() {
+    let Some(data) = data() else { return };
+    let kinds = [
+        (PiiKind::Email, "EMAIL_ADDRESS", 1.0, 1.0),
+        (PiiKind::Iban, "IBAN_CODE", 1.0, 1.0),
+        (PiiKind::CreditCard, "CREDIT_CARD", 0.9, 0.95),
+        (PiiKind::Ssn, "US_SSN", 0.95, 0.95),
+        (PiiKind::IpAddress, "IP_ADDRESS", 0.9, 0.9),
+        (PiiKind::Phone, "PHONE_NUMBER", 0.55, 0.9),
+    ];
+    for file in ["generated_large.json", "synth_dataset_v2.json"] {
+        let text = fs_err::read_to_string(data.join("raw/pii-presidio-synth").join(file)).unwrap();
+        let annotated: Vec<Annotated> = serde_json::from_str(&text).unwrap();
+        for (kind, name, min_recall, min_precision) in kinds {
+            let [hits, found, gold] = pii_counts(&annotated, kind, name).map(|count| count as f64);
+            let (recall, precision) = (hits / gold, hits / found);
+            println!("{file} {name:<14} recall {recall:.3} of {gold}, precision {precision:.3} of {found}");
+            assert!(recall >= min_recall && precision >= min_precision, "{name} in {file}");
+        }
+    }
 }

@@ -59,6 +59,9 @@ pub struct CorpusFacts {
     pub num_overlap: usize,
     /// One entry for each task: what the overlap check found.
     pub overlap: Vec<OverlapFacts>,
+    /// Personal data in the documents kept.
+    #[serde(default)]
+    pub pii: Vec<PiiFacts>,
     /// Documents kept for training.
     pub num_train: usize,
     /// Documents kept aside for the held-out loss.
@@ -67,6 +70,19 @@ pub struct CorpusFacts {
     pub num_train_words: usize,
     /// Rejected records by reason.
     pub rejects: BTreeMap<String, usize>,
+}
+
+/// Personal data of one kind.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PiiFacts {
+    /// `email`, `phone` and so on.
+    pub kind: String,
+    /// Places where it was found.
+    pub num_found: usize,
+    /// Documents with such places.
+    pub num_documents: usize,
+    /// Whether a mask stands in its place now.
+    pub is_masked: bool,
 }
 
 /// Counts of one source.

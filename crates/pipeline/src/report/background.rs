@@ -70,6 +70,7 @@ pub(super) fn corpus(results: &Results) -> Section {
                 @if !facts.sources.is_empty() { (sources(facts)) }
                 @if !facts.overlap.is_empty() { (overlap(facts)) }
                 (left_out(facts))
+                @if !facts.pii.is_empty() { (pii(facts)) }
             } }
         },
     }
@@ -102,6 +103,15 @@ fn overlap(facts: &CorpusFacts) -> Markup {
             (plain_table(&["Task", "Examples looked for", "Found in the corpus", "Documents removed"], &rows))
         }
     }
+}
+
+fn pii(facts: &CorpusFacts) -> Markup {
+    let row = |own: &crate::results::PiiFacts| {
+        let now = if own.is_masked { "masked" } else { "in the text" };
+        vec![own.kind.replace('_', " "), format::count(own.num_found), format::count(own.num_documents), now.to_owned()]
+    };
+    let rows: Vec<Vec<String>> = facts.pii.iter().map(row).collect();
+    html! { div { h3 { "Personal data" } (plain_table(&["Kind", "Found", "Documents", "Now"], &rows)) } }
 }
 
 fn left_out(facts: &CorpusFacts) -> Markup {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arable_core::Seed;
 
 use crate::results::{
-    Arm, Cell, Convergence, CorpusFacts, HeldOutPoint, OverlapFacts, PretrainingFacts, PretrainingPoint,
+    Arm, Cell, Convergence, CorpusFacts, HeldOutPoint, OverlapFacts, PiiFacts, PretrainingFacts, PretrainingPoint,
     ReliabilityBin, Results, RunFacts, SourceFacts, Summary, TaskResults, TokenizerFacts,
 };
 
@@ -152,6 +152,10 @@ fn corpus_facts() -> CorpusFacts {
             overlap(&SHAPES[1], 204, 188),
             overlap(&SHAPES[2], 0, 0),
             overlap(&SHAPES[3], 41, 40),
+        ],
+        pii: vec![
+            PiiFacts { kind: "email".into(), num_found: 1_204, num_documents: 1_133, is_masked: true },
+            PiiFacts { kind: "phone".into(), num_found: 87, num_documents: 61, is_masked: false },
         ],
         num_train: 46_250,
         num_held_out: 942,

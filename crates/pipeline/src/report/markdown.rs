@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::findings::{self, Standing, budgets, summary};
 use super::measured::{convergence_sentence, task_facts};
 use super::{COMMANDS, format, terminal};
-use crate::results::{Arm, Results, TaskResults};
+use crate::results::{Arm, PiiFacts, Results, TaskResults};
 
 /// The results as a Markdown page: verdict, scores with intervals, labels saved, convergence, calibration, corpus,
 /// vocabulary, cost, machine and commands.
@@ -126,6 +126,14 @@ fn corpus(results: &Results) -> String {
         format::count(facts.overlap.iter().map(|own| own.num_documents_removed).sum()),
         format::count(facts.rejects.values().sum()),
     );
+    if !facts.pii.is_empty() {
+        let kind = |own: &PiiFacts| {
+            let now = if own.is_masked { "masked" } else { "in the text" };
+            format!("{} {} ({now})", format::count(own.num_found), own.kind.replace('_', " "))
+        };
+        let kinds: Vec<String> = facts.pii.iter().map(kind).collect();
+        write!(out, "\nPersonal data found: {}.\n", kinds.join(", ")).expect("a string takes all");
+    }
     if let Some(sentence) = findings::fertility_sentence(results) {
         write!(out, "\n{sentence}\n").expect("a string takes all");
     }

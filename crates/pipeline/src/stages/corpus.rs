@@ -3,13 +3,15 @@
 use anyhow::Result;
 use arable_core::{Digest, Document};
 use arable_corpus::{
-    CorpusCounts, HeldOutSet, SourceConfig, content_digest, curate, read_documents, write_documents, write_quarantine,
+    CorpusCounts, HeldOutSet, PiiConfig, SourceConfig, content_digest, curate, read_documents, write_documents,
+    write_quarantine,
 };
 use arable_ledger::Artifact;
 use serde_json::json;
 
 use crate::advice::Advise;
-use crate::results::{CorpusFacts, OverlapFacts, SourceFacts};
+use crate::notice::Notice;
+use crate::results::{CorpusFacts, OverlapFacts, PiiFacts, SourceFacts};
 use crate::run::Run;
 use crate::stages::{file, joined, tasks, write_json};
 
@@ -40,7 +42,10 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
         write_documents(&path(HELD_OUT), &curated.held_out).advise()?;
         write_quarantine(&path("quarantine.jsonl.zst"), &curated.rejects, &curated.dropped, &curated.refused)
             .advise()?;
-        let facts = facts(curated.counts);
+        let facts = facts(curated.counts, &config.pii);
+        if let Some(text) = pii_warning(&facts.pii) {
+            run.reporter.notice(&Notice::Warning(text));
+        }
         write_json(&path("facts.json"), &facts)?;
         let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates + facts.num_near_duplicates;
         let text = format!(
@@ -53,7 +58,16 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
     })
 }
 
-fn facts(counts: CorpusCounts) -> CorpusFacts {
+/// What is said when personal data stays in the text.
+fn pii_warning(pii: &[PiiFacts]) -> Option<String> {
+    let left: Vec<&PiiFacts> = pii.iter().filter(|facts| !facts.is_masked).collect();
+    let kinds: Vec<String> = left.iter().map(|facts| format!("{} {}", facts.num_found, facts.kind)).collect();
+    let names: Vec<String> = left.iter().map(|facts| format!("\"{}\"", facts.kind)).collect();
+    let advice = format!("`[corpus.pii] mask = [{}]` replaces it", names.join(", "));
+    (!left.is_empty()).then(|| format!("personal data stays in the text ({}); {advice}", kinds.join(", ")))
+}
+
+fn facts(counts: CorpusCounts, pii: &PiiConfig) -> CorpusFacts {
     CorpusFacts {
         sources: counts
             .sources
@@ -79,6 +93,16 @@ fn facts(counts: CorpusCounts) -> CorpusFacts {
                 num_examples: overlap.num_examples,
                 num_examples_found: overlap.num_examples_found,
                 num_documents_removed: overlap.num_documents_removed,
+            })
+            .collect(),
+        pii: counts
+            .pii
+            .into_iter()
+            .map(|(kind, counts)| PiiFacts {
+                kind: kind.name().to_owned(),
+                num_found: counts.num_found,
+                num_documents: counts.num_documents,
+                is_masked: pii.mask.contains(&kind),
             })
             .collect(),
         num_train: counts.num_train,
