@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests count as no test to clippy")]
 
+mod common;
+
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arable_core::{Document, Seed};
 use arable_corpus::{
@@ -11,15 +13,7 @@ use arable_corpus::{
     curate, find_pii, read_source, read_task, remove_overlap,
 };
 
-fn data() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let data = std::env::var_os("ARABLE_DATA").map_or(beside, PathBuf::from);
-    if !data.join("biomed/tasks").is_dir() {
-        println!("SKIPPED: no data sets in `{}`; set ARABLE_DATA to their folder", data.display());
-        return None;
-    }
-    Some(data)
-}
+use common::data;
 
 struct Expected {
     name: &'static str,
