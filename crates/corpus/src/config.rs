@@ -18,11 +18,13 @@ pub enum Format {
     Tsv,
     /// Plain text.
     Text,
+    /// XML, a document for each element that `record` names.
+    Xml,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Text];
+    pub const ALL: [Self; 5] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Text, Self::Xml];
 
     /// The file name extensions it is recognised by, before `.gz` or `.zst`.
     pub fn extensions(self) -> &'static [&'static str] {
@@ -31,6 +33,7 @@ impl Format {
             Self::Csv => &["csv"],
             Self::Tsv => &["tsv", "tab"],
             Self::Text => &["txt", "text", "md"],
+            Self::Xml => &["xml"],
         }
     }
 
@@ -55,6 +58,7 @@ pub struct SourceConfig {
     /// What the source is called; unique in the corpus, without `/`.
     pub name: String,
     /// A file, a folder (read with all its subfolders) or a glob such as `notes/**/*.txt.gz`, relative to the data root.
+    /// Of archives (`.tar`, `.tar.gz`, `.tgz`, `.zip`) the members are read.
     pub path: String,
     /// How files are cut into documents; by default told by each file's name.
     #[serde(default)]
@@ -71,6 +75,10 @@ pub struct SourceConfig {
     /// The field of the time of writing; by default `time` where there is one.
     #[serde(default)]
     pub time: Option<String>,
+    /// XML only: the element that is a document, by name or by the end of its path. Fields are then paths below it:
+    /// `Abstract/AbstractText`, `@id` for an attribute, `.` for all its text, `/Set/@name` for an attribute around it.
+    #[serde(default)]
+    pub record: Option<String>,
     /// Plain text only: a document for each paragraph (set off by blank lines) instead of each file.
     #[serde(default)]
     pub paragraphs: bool,
@@ -87,6 +95,7 @@ impl SourceConfig {
             id: None,
             group: None,
             time: None,
+            record: None,
             paragraphs: false,
         }
     }

@@ -1,8 +1,9 @@
 //! Finding files by name, folder or glob, and opening them whatever they are packed with.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::archive;
 use crate::config::Format;
 use arable_core::{Digest, Digester, Hint};
 use flate2::bufread::MultiGzDecoder;
@@ -61,6 +62,14 @@ pub enum FileError {
         /// What the decoder says.
         source: io::Error,
     },
+    /// A packed file that expands beyond all measure.
+    #[error("unpack `{}`", path.display())]
+    Bomb {
+        /// The file.
+        path: PathBuf,
+        /// By how much it expands.
+        source: io::Error,
+    },
     /// The system cannot read the file.
     #[error("read `{}`", path.display())]
     Io {
@@ -89,6 +98,7 @@ impl Hint for FileError {
                 Some("start the table with one line of column names, each once, in UTF-8".to_owned())
             }
             Self::Damaged { .. } => Some("the file is damaged or was cut off; fetch or pack it again".to_owned()),
+            Self::Bomb { .. } => Some("no text is packed like that; look at the file before you unpack it".to_owned()),
             Self::Io { .. } => Some("check that the file may be read".to_owned()),
         }
     }
@@ -148,7 +158,7 @@ pub(crate) fn find_files(path: &str, root: &Path, extensions: &[&'static str]) -
 pub fn content_digest(path: &str, root: &Path) -> Result<Digest, FileError> {
     let mut extensions: Vec<&'static str> =
         Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect();
-    extensions.extend(["conll", "iob", "bio"]);
+    extensions.extend(["conll", "iob", "bio"].iter().chain(&archive::EXTENSIONS));
     let mut digester = Digester::default();
     for file in find_files(path, root, &extensions)? {
         let bytes = fs::read(&file.path).map_err(|error| reading_failed(&file.path, error))?;
@@ -216,21 +226,70 @@ pub(crate) fn nearest(wanted: &str, names: &[String]) -> Option<String> {
 /// Opens a file and unpacks it by what its first bytes say, not by its name: names outlive what they told.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, FileError> {
     let failed = |source| FileError::Io { path: path.to_owned(), source };
-    let mut file = BufReader::with_capacity(1 << 16, fs::File::open(path).map_err(failed)?);
-    let start = file.fill_buf().map_err(failed)?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file))));
+    let file = fs::File::open(path).map_err(failed)?;
+    let num_packed = file.metadata().map_err(failed)?.len();
+    unpacking(path, num_packed, BufReader::with_capacity(1 << 16, file))
+}
+
+/// Reads `num_packed` bytes and unpacks them where they are packed.
+pub(crate) fn unpacking(
+    path: &Path,
+    num_packed: u64,
+    mut reader: impl BufRead + 'static,
+) -> Result<Box<dyn BufRead>, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), source };
+    let start = reader.fill_buf().map_err(failed)?;
+    let decoder: Box<dyn Read> = if start.starts_with(&[0x1f, 0x8b]) {
+        Box::new(MultiGzDecoder::new(reader))
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Box::new(zstd::Decoder::with_buffer(reader).map_err(failed)?)
+    } else {
+        return Ok(Box::new(reader));
+    };
+    let guarded = Guarded { decoder, num_packed, num_bytes: 0 };
+    Ok(Box::new(BufReader::with_capacity(1 << 16, guarded)))
+}
+
+/// A decoder that refuses to go on when a little becomes very much.
+struct Guarded {
+    decoder: Box<dyn Read>,
+    num_packed: u64,
+    num_bytes: u64,
+}
+
+impl Read for Guarded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let num_bytes = self.decoder.read(buffer)?;
+        self.num_bytes += num_bytes as u64;
+        check_expansion(self.num_packed, self.num_bytes)?;
+        Ok(num_bytes)
     }
-    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let decoder = zstd::Decoder::with_buffer(file).map_err(failed)?;
-        return Ok(Box::new(BufReader::with_capacity(1 << 16, decoder)));
+}
+
+/// How much may come out of packed bytes: text is packed to a tenth, seldom to a hundredth.
+const MAX_EXPANSION: u64 = 200;
+/// What may come out of anything.
+const HARMLESS_BYTES: u64 = 1 << 30;
+
+/// Bytes that expand to much more than text does.
+#[derive(Debug, thiserror::Error)]
+#[error("it expands more than {MAX_EXPANSION} times, to over {} GiB", HARMLESS_BYTES >> 30)]
+struct Expands;
+
+/// An error when `num_bytes` is too much to come out of `num_packed`.
+pub(crate) fn check_expansion(num_packed: u64, num_bytes: u64) -> io::Result<()> {
+    if num_bytes > HARMLESS_BYTES && num_bytes / MAX_EXPANSION > num_packed {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, Expands));
     }
-    Ok(Box::new(file))
+    Ok(())
 }
 
 /// Names the file in an error that came while reading it.
 pub(crate) fn reading_failed(path: &Path, source: io::Error) -> FileError {
     let path = path.to_owned();
+    if is_bomb(&source) {
+        return FileError::Bomb { path, source };
+    }
     match source.kind() {
         // What decoders say; the system itself says none of these about a regular file.
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
@@ -243,8 +302,20 @@ pub(crate) fn reading_failed(path: &Path, source: io::Error) -> FileError {
     }
 }
 
+/// Whether it is [`Expands`], however deep readers of archives have wrapped it.
+fn is_bomb(error: &io::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
+    while let Some(error) = cause {
+        if error.is::<Expands>() || error.downcast_ref::<io::Error>().is_some_and(is_bomb) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "gz" || extension == "zst")
+    path.extension().is_some_and(|extension| ["gz", "zst", "tgz", "zip"].iter().any(|packed| extension == *packed))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! read is a [`Reject`], what was left out on purpose is a [`Dropped`], and both go to quarantine with their reason. No
 //! step depends on the order in which documents arrive. Tasks are read beside it by [`read_task`].
 
+mod archive;
 mod config;
 mod conll;
 mod curate;
@@ -25,6 +26,7 @@ mod store;
 mod subset;
 mod task;
 mod words;
+mod xml;
 
 pub use config::{
     CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitConfig, TaskConfig,

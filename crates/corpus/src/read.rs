@@ -6,12 +6,14 @@ use std::path::Path;
 
 use arable_core::{Document, Hint, Probability};
 
+use crate::archive::{self, Member, Members};
 use crate::config::{Format, SourceConfig};
 use crate::files::{FileError, FoundFile, find_files, nearest, open, reading_failed};
 use crate::ids::UniqueIds;
 use crate::lines::{Lines, MAX_BYTES};
 use crate::reject::{Reject, RejectReason, count_by_reason};
-use crate::rows::{FieldWatch, Fields, Rows, name_of, text_of};
+use crate::rows::{FieldWatch, Fields, Row, Rows, name_of, text_of};
+use crate::xml::Records;
 
 /// Data that cannot be read as configured.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,14 @@ pub enum ReadError {
         fields: Vec<String>,
         /// The most similar of them.
         nearest: Option<String>,
+    },
+    /// A source whose `record` does not fit its files.
+    #[error("use the setting `record` of `{name}`: {problem}")]
+    Record {
+        /// The source.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
     },
     /// Files without a record.
     #[error("find a record in `{name}`: `{path}` is empty")]
@@ -83,6 +93,10 @@ impl Hint for ReadError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),
+            Self::Record { .. } => {
+                "for XML, set `record` to the name of the element that is a document, such as `record = \"article\"`"
+                    .to_owned()
+            }
             Self::WrongField { setting, fields, nearest, .. } => {
                 let names = fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
                 match nearest {
@@ -141,18 +155,20 @@ pub fn read_source(config: &SourceConfig, root: &Path) -> Result<Source, ReadErr
         Some(format) => format.extensions().to_vec(),
         None => Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect(),
     };
+    let extensions = [&extensions[..], &archive::EXTENSIONS].concat();
     let files = find_files(&config.path, root, &extensions)?;
-    let with_format = |file: FoundFile| match config.format.or_else(|| Format::of_name(&file.name)) {
-        Some(format) => Ok((file, format)),
-        None => Err(FileError::UnknownFormat { path: file.path, extensions: extensions.clone() }),
-    };
-    let files = files.into_iter().map(with_format).collect::<Result<VecDeque<_>, _>>()?;
+    let unknown = |file: &FoundFile| format_of(config, file).is_none() && !is_archive(file);
+    if let Some(file) = files.iter().find(|file| unknown(file)) {
+        return Err(FileError::UnknownFormat { path: file.path.clone(), extensions }.into());
+    }
+    check_settings(config, &files)?;
     let named = [("id", &config.id), ("group", &config.group), ("time", &config.time)];
     let named = named.into_iter().filter_map(|(setting, field)| Some((setting, field.clone()?)));
     let watch = FieldWatch::new([("text", config.text.clone())].into_iter().chain(named));
     Ok(Source {
         config: config.clone(),
-        files,
+        files: files.into(),
+        members: None,
         current: None,
         watch,
         ids: UniqueIds::default(),
@@ -161,11 +177,33 @@ pub fn read_source(config: &SourceConfig, root: &Path) -> Result<Source, ReadErr
     })
 }
 
+fn is_archive(file: &FoundFile) -> bool {
+    crate::config::extension(&file.name).is_some_and(|extension| archive::EXTENSIONS.contains(&extension.as_str()))
+}
+
+fn format_of(config: &SourceConfig, file: &FoundFile) -> Option<Format> {
+    config.format.or_else(|| Format::of_name(&file.name))
+}
+
+/// XML needs the name of a record's element, and nothing else has one.
+fn check_settings(config: &SourceConfig, files: &[FoundFile]) -> Result<(), ReadError> {
+    let wrong = |problem| Err(ReadError::Record { name: config.name.clone(), problem });
+    let is_xml = |file: &FoundFile| format_of(config, file) == Some(Format::Xml);
+    match &config.record {
+        None if files.iter().any(is_xml) => wrong("XML is read by the element that is a document"),
+        Some(record) if record.split('/').all(str::is_empty) => wrong("it is empty"),
+        Some(_) if !files.iter().any(|file| is_xml(file) || is_archive(file)) => wrong("only XML has such elements"),
+        _ => Ok(()),
+    }
+}
+
 /// The records of a source, read as they are asked for: `Ok(Ok(document))`, `Ok(Err(reject))`, or an error after which
 /// nothing follows. Ids are `<source>/<id>`, or `<source>/<file>#<line>` without one; repeated ids get `~2`, `~3`, ...
 pub struct Source {
     config: SourceConfig,
-    files: VecDeque<(FoundFile, Format)>,
+    files: VecDeque<FoundFile>,
+    /// Members of the archive that is being read.
+    members: Option<Members>,
     current: Option<(FoundFile, Reading)>,
     watch: FieldWatch,
     ids: UniqueIds,
@@ -176,8 +214,11 @@ pub struct Source {
 /// A file being read.
 enum Reading {
     Rows(Rows),
+    Records(Records),
     Paragraphs(Lines),
     Whole(Option<Box<dyn BufRead>>),
+    /// A member of an archive that cannot be used.
+    Unusable(Option<RejectReason>),
 }
 
 /// A document before it has a name; `line` is `None` for a whole file.
@@ -219,15 +260,42 @@ impl Source {
         }
     }
 
-    fn open_next(&mut self) -> Result<bool, FileError> {
-        let Some((file, format)) = self.files.pop_front() else { return Ok(false) };
-        let reading = match format {
-            Format::Text if self.config.paragraphs => Reading::Paragraphs(Lines::new(open(&file.path)?)),
-            Format::Text => Reading::Whole(Some(open(&file.path)?)),
-            format => Reading::Rows(Rows::open(&file, format)?),
-        };
-        self.current = Some((file, reading));
-        Ok(true)
+    fn open_next(&mut self) -> Result<bool, ReadError> {
+        loop {
+            if let Some(members) = &self.members {
+                if let Some(Member { file, content }) = members.next_member()? {
+                    let reading = match content {
+                        Ok(bytes) => self.begin(archive::unpacked(&file, bytes)?, &file)?,
+                        Err(reason) => Reading::Unusable(Some(reason)),
+                    };
+                    self.current = Some((file, reading));
+                    return Ok(true);
+                }
+                self.members = None;
+            }
+            let Some(file) = self.files.pop_front() else { return Ok(false) };
+            if is_archive(&file) {
+                self.members = Some(Members::open(&file, wanted_members(&self.config)));
+            } else {
+                let reading = self.begin(open(&file.path)?, &file)?;
+                self.current = Some((file, reading));
+                return Ok(true);
+            }
+        }
+    }
+
+    fn begin(&self, reader: Box<dyn BufRead>, file: &FoundFile) -> Result<Reading, ReadError> {
+        let format = format_of(&self.config, file).expect("only files of a known format are opened");
+        Ok(match (format, &self.config.record) {
+            (Format::Text, _) if self.config.paragraphs => Reading::Paragraphs(Lines::new(reader)),
+            (Format::Text, _) => Reading::Whole(Some(reader)),
+            (Format::Xml, Some(record)) => Reading::Records(Records::open(reader, file, record)),
+            (Format::Xml, None) => {
+                let problem = "XML is read by the element that is a document";
+                return Err(ReadError::Record { name: self.config.name.clone(), problem });
+            }
+            (format, _) => Reading::Rows(Rows::of(reader, file, format)?),
+        })
     }
 
     fn finish(&self) -> Result<(), ReadError> {
@@ -243,15 +311,25 @@ impl Source {
         match reading {
             Reading::Whole(reader) => Ok(reader.take().map(|reader| whole(reader, file)).transpose()?),
             Reading::Paragraphs(lines) => Ok(paragraph(lines, file)?),
+            Reading::Unusable(reason) => Ok(reason.take().map(|reason| Err((1, reason)))),
             Reading::Rows(rows) => {
-                let Some(row) = rows.next_row()? else { return Ok(None) };
-                if let Ok(fields) = &row.fields {
-                    self.watch.see(fields, &self.config.name)?;
-                }
-                let piece = row.fields.and_then(|fields| row_piece(&self.config, row.line, &fields));
-                Ok(Some(piece.map_err(|reason| (row.line, reason))))
+                let row = rows.next_row()?;
+                self.row_piece(row)
+            }
+            Reading::Records(records) => {
+                let row = records.next_row()?;
+                self.row_piece(row)
             }
         }
+    }
+
+    fn row_piece(&mut self, row: Option<Row>) -> Result<Option<PieceResult>, ReadError> {
+        let Some(Row { line, fields }) = row else { return Ok(None) };
+        if let Ok(fields) = &fields {
+            self.watch.see(fields, &self.config.name)?;
+        }
+        let piece = fields.and_then(|fields| row_piece(&self.config, line, &fields));
+        Ok(Some(piece.map_err(|reason| (line, reason))))
     }
 
     fn name_piece(&mut self, piece: PieceResult) -> Result<Document, Reject> {
@@ -269,6 +347,15 @@ impl Source {
             (None, None) => format!("{source}/{}", file.name),
         };
         Ok(Document { id: self.ids.take(id), source, group: piece.group, time: piece.time, text: piece.text })
+    }
+}
+
+/// Members to read: those of the format that is set, or of any that their names tell.
+fn wanted_members(config: &SourceConfig) -> impl Fn(&str) -> bool + Send + 'static {
+    let format = config.format;
+    move |name| match format {
+        Some(format) => Format::of_name(name) == Some(format),
+        None => Format::of_name(name).is_some(),
     }
 }
 
@@ -483,5 +570,112 @@ mod tests {
         check("twice.csv", "a name occurs twice");
         check("x.dat", "tell the format");
         check("missing.jsonl", "find `");
+    }
+
+    const XML: &str =
+        "<Doc id='7'>\n<Pair pid='1'><A>one <i>two</i></A></Pair>\n<Pair pid='2'><A>three</A></Pair><Pair/>\n</Doc>";
+
+    fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            // As a hostile writer would: names are not checked.
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            builder.append(&header, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            writer.write_all(bytes).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    fn xml_source(path: &str) -> SourceConfig {
+        SourceConfig {
+            record: Some("Pair".into()),
+            text: "A".into(),
+            id: Some("@pid".into()),
+            group: Some("/Doc/@id".into()),
+            ..SourceConfig::new("s", path)
+        }
+    }
+
+    #[test]
+    fn archives_are_read_like_folders() {
+        let line = b"{\"text\": \"a line\"}\n";
+        let members: [(&str, &[u8]); 6] = [
+            ("./x/b.jsonl", line),
+            ("a.txt", b"plain"),
+            (".hidden/c.txt", b"no"),
+            ("d.dat", b"no"),
+            ("../../e.txt", b"only a name"),
+            ("f.jsonl.gz", &gz(line)),
+        ];
+        let folder = Folder::with(&[
+            ("t/a.tar", &tar(&members)),
+            ("t/b.tar.gz", &gz(&tar(&members))),
+            ("t/c.tgz", &gz(&tar(&members))),
+            ("t/d.zip", &zip(&members)),
+            ("t/e.txt", b"beside"),
+        ]);
+        let each = |name: &str| {
+            let texts = [
+                ("x/b.jsonl#1", "a line"),
+                ("a.txt", "plain"),
+                ("../../e.txt", "only a name"),
+                ("f.jsonl.gz#1", "a line"),
+            ];
+            texts.map(|(member, text)| (format!("s/{name}/{member}"), text.to_owned())).to_vec()
+        };
+        let mut expected = ["a.tar", "b.tar.gz", "c.tgz", "d.zip"].map(each).concat();
+        expected.push(("s/e.txt".into(), "beside".into()));
+        assert_eq!(folder.texts(&SourceConfig::new("s", "t")), expected);
+        let text_only = SourceConfig { format: Some(Format::Text), ..SourceConfig::new("s", "t/d.zip") };
+        assert_eq!(
+            folder.texts(&text_only),
+            pairs(&[("s/d.zip/a.txt", "plain"), ("s/d.zip/../../e.txt", "only a name")])
+        );
+    }
+
+    #[test]
+    fn xml_is_read_by_its_elements_also_in_archives() {
+        let folder = Folder::with(&[
+            ("a.xml", XML.as_bytes()),
+            ("b.tar.gz", &gz(&tar(&[("b.xml", XML.as_bytes()), ("cut.xml", &XML.as_bytes()[..40])]))),
+        ]);
+        let expected = [("s/1", "one two"), ("s/2", "three"), ("a.xml:3", "missing_field")];
+        assert_eq!(folder.texts(&xml_source("a.xml")), pairs(&expected));
+        let groups = folder.read(&xml_source("a.xml")).unwrap().into_iter().flatten().map(|found| found.group);
+        assert_eq!(groups.collect::<Vec<_>>(), [Some("7".to_owned()), Some("7".to_owned())]);
+        let texts = folder.texts(&xml_source("b.tar.gz"));
+        assert_eq!(texts[2], ("b.tar.gz/b.xml:3".to_owned(), "missing_field".to_owned()));
+        assert_eq!(texts[3], ("b.tar.gz/cut.xml:2".to_owned(), "invalid_xml".to_owned()));
+        let refused = |config: &SourceConfig| {
+            let error = folder.read(config).unwrap_err();
+            format!("{error} {}", error.hint().unwrap())
+        };
+        assert!(refused(&SourceConfig::new("s", "a.xml")).contains("record = "));
+        let misread = SourceConfig { text: "B".into(), ..xml_source("a.xml") };
+        assert!(refused(&misread).contains("`A`, `A/i`"), "{}", refused(&misread));
+    }
+
+    #[test]
+    fn what_expands_beyond_measure_is_refused() {
+        let zeros = zstd::encode_all(std::io::repeat(b'0').take((1 << 30) + (1 << 24)), 1).unwrap();
+        let folder =
+            Folder::with(&[("a.jsonl.zst", &zeros), ("b.tar.zst", b""), ("cut.zip", &zip(&[("a.txt", b"x")])[..50])]);
+        let error = folder.read(&SourceConfig::new("s", "a.jsonl.zst")).unwrap_err();
+        assert!(matches!(error, ReadError::File(FileError::Bomb { .. })), "{error:?}");
+        assert!(error.hint().unwrap().contains("no text is packed like that"));
+        assert!(matches!(folder.read(&SourceConfig::new("s", "b.tar.zst")), Err(ReadError::Empty { .. })));
+        let cut = folder.read(&SourceConfig::new("s", "cut.zip")).unwrap_err();
+        assert!(matches!(cut, ReadError::File(FileError::Damaged { .. })), "{cut:?}");
     }
 }

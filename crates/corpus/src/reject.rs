@@ -33,6 +33,12 @@ pub enum RejectReason {
         /// What the JSON reader says.
         problem: String,
     },
+    /// A file that is not XML, from here on.
+    #[error("not XML: {problem}")]
+    InvalidXml {
+        /// What the XML reader says.
+        problem: String,
+    },
     /// No field of that name, or an empty one where a value is needed.
     #[error("no field `{field}`")]
     MissingField {
@@ -101,6 +107,7 @@ impl RejectReason {
         match self {
             Self::InvalidUtf8 => "invalid_utf8",
             Self::InvalidJson { .. } => "invalid_json",
+            Self::InvalidXml { .. } => "invalid_xml",
             Self::MissingField { .. } => "missing_field",
             Self::WrongType { .. } => "wrong_type",
             Self::EmptyText => "empty_text",
@@ -121,6 +128,7 @@ impl RejectReason {
             Self::InvalidJson { .. } => {
                 "write one JSON object per line, or set `format` to what the file is".to_owned()
             }
+            Self::InvalidXml { .. } => "check the file with an XML validator".to_owned(),
             Self::MissingField { field } => format!("give every record the field `{field}`"),
             Self::WrongType { field, expected } => format!("make `{field}` {expected} in every record"),
             Self::EmptyText => "leave records without text out of the file".to_owned(),

@@ -1,6 +1,7 @@
 //! Records with named fields: lines of JSON, rows of a table.
 
 use std::collections::BTreeSet;
+use std::io::BufRead;
 
 use serde_json::{Map, Value};
 
@@ -34,12 +35,17 @@ struct Table {
 impl Rows {
     /// Opens a file and, of a table, reads the column names.
     pub(crate) fn open(file: &FoundFile, format: Format) -> Result<Self, FileError> {
-        let lines = Lines::new(open(&file.path)?);
+        Self::of(open(&file.path)?, file, format)
+    }
+
+    /// The same of a file that is open.
+    pub(crate) fn of(reader: Box<dyn BufRead>, file: &FoundFile, format: Format) -> Result<Self, FileError> {
+        let lines = Lines::new(reader);
         let mut rows = Self { lines, file: file.clone(), table: None };
         match format {
             Format::Csv => rows.read_header(b',')?,
             Format::Tsv => rows.read_header(b'\t')?,
-            Format::Jsonl | Format::Text => {}
+            Format::Jsonl | Format::Text | Format::Xml => {}
         }
         Ok(rows)
     }

@@ -84,6 +84,34 @@ fn corpora_are_read_whole() {
     check("general/corpus/novels.jsonl.gz", 13_698);
 }
 
+/// As published: XML in a packed archive, a file for each page.
+#[test]
+fn raw_xml_in_an_archive_is_read_by_configuration_alone() {
+    let Some(data) = data() else { return };
+    let source = SourceConfig {
+        record: Some("QAPair".into()),
+        text: "Answer".into(),
+        group: Some("/Document/@id".into()),
+        ..SourceConfig::new("medquad", "raw/biomed-medquad/medquad-with-answers.tar.gz")
+    };
+    let (mut texts, mut groups, mut reasons) = (HashSet::new(), HashSet::new(), BTreeMap::new());
+    for record in read_source(&source, &data).unwrap() {
+        match record.unwrap() {
+            Ok(document) => {
+                texts.insert(document.text.split_whitespace().collect::<String>());
+                groups.insert(document.group);
+            }
+            Err(reject) => *reasons.entry(reject.reason.to_string()).or_insert(0) += 1,
+        }
+    }
+    println!("{} texts, {} groups, {reasons:?}", texts.len(), groups.len());
+    let ready = read_source(&SourceConfig::new("ready", "biomed/corpus/medquad.jsonl.gz"), &data).unwrap();
+    let ready: Vec<Document> = ready.map(|record| record.unwrap().unwrap()).collect();
+    let num_same = ready.iter().filter(|own| texts.contains(&own.text.split_whitespace().collect::<String>())).count();
+    println!("{num_same} of {} ready texts are among them", ready.len());
+    assert!(num_same * 100 >= ready.len() * 95);
+}
+
 fn curate_biomed(data: &Path) -> (Vec<HeldOutSet>, Curated) {
     let source = |name: &str| SourceConfig::new(name, &format!("biomed/corpus/{name}.jsonl.gz"));
     let config =
