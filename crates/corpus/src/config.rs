@@ -12,6 +12,8 @@ use crate::pii::PiiKind;
 pub enum Format {
     /// One JSON object per line.
     Jsonl,
+    /// One JSON array of objects.
+    Json,
     /// Comma-separated values with a line of column names.
     Csv,
     /// Tab-separated values with a line of column names.
@@ -24,12 +26,13 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 5] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Text, Self::Xml];
+    pub const ALL: [Self; 6] = [Self::Jsonl, Self::Json, Self::Csv, Self::Tsv, Self::Text, Self::Xml];
 
     /// The file name extensions it is recognised by, before `.gz` or `.zst`.
     pub fn extensions(self) -> &'static [&'static str] {
         match self {
             Self::Jsonl => &["jsonl", "ndjson"],
+            Self::Json => &["json"],
             Self::Csv => &["csv"],
             Self::Tsv => &["tsv", "tab"],
             Self::Text => &["txt", "text", "md"],

@@ -48,7 +48,7 @@ pub use review::{
 pub use split::{HeldOut, folds, hold_out};
 pub use store::{StoreError, read_documents, write_documents, write_quarantine};
 pub use subset::subset;
-pub use task::{Task, TaskError, UnseenLabel, read_task};
+pub use task::{Task, TaskError, UnseenLabel, read_task, word_id};
 pub use words::normalize;
 
 #[cfg(test)]

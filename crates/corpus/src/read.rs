@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, Read};
 use std::path::Path;
+use std::vec;
 
 use arable_core::{Document, Hint, Probability};
 
@@ -12,7 +13,7 @@ use crate::files::{FileError, FoundFile, find_files, nearest, open, reading_fail
 use crate::ids::UniqueIds;
 use crate::lines::{Lines, MAX_BYTES};
 use crate::reject::{Reject, RejectReason, count_by_reason};
-use crate::rows::{FieldWatch, Fields, Row, Rows, name_of, text_of};
+use crate::rows::{FieldWatch, Fields, Row, Rows, array_rows, name_of, text_of};
 use crate::xml::Records;
 
 /// Data that cannot be read as configured.
@@ -215,6 +216,7 @@ pub struct Source {
 enum Reading {
     Rows(Rows),
     Records(Records),
+    Items(vec::IntoIter<Row>),
     Paragraphs(Lines),
     Whole(Option<Box<dyn BufRead>>),
     /// A member of an archive that cannot be used.
@@ -294,6 +296,10 @@ impl Source {
                 let problem = "XML is read by the element that is a document";
                 return Err(ReadError::Record { name: self.config.name.clone(), problem });
             }
+            (Format::Json, _) => match bytes(reader, file)? {
+                Ok(bytes) => Reading::Items(array_rows(&bytes).into_iter()),
+                Err(reason) => Reading::Unusable(Some(reason)),
+            },
             (format, _) => Reading::Rows(Rows::of(reader, file, format)?),
         })
     }
@@ -318,6 +324,10 @@ impl Source {
             }
             Reading::Records(records) => {
                 let row = records.next_row()?;
+                self.row_piece(row)
+            }
+            Reading::Items(items) => {
+                let row = items.next();
                 self.row_piece(row)
             }
         }
@@ -369,13 +379,19 @@ fn row_piece(config: &SourceConfig, line: u64, fields: &Fields) -> Result<Piece,
     })
 }
 
-fn whole(reader: Box<dyn BufRead>, file: &FoundFile) -> Result<PieceResult, FileError> {
+/// All that a reader holds, or that it is too much.
+fn bytes(reader: Box<dyn BufRead>, file: &FoundFile) -> Result<Result<Vec<u8>, RejectReason>, FileError> {
     let mut bytes = Vec::new();
     let result = reader.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
     result.map_err(|error| reading_failed(&file.path, error))?;
-    if bytes.len() > MAX_BYTES {
-        return Ok(Err((1, RejectReason::TooLong { max_bytes: MAX_BYTES })));
-    }
+    Ok(if bytes.len() > MAX_BYTES { Err(RejectReason::TooLong { max_bytes: MAX_BYTES }) } else { Ok(bytes) })
+}
+
+fn whole(reader: Box<dyn BufRead>, file: &FoundFile) -> Result<PieceResult, FileError> {
+    let bytes = match bytes(reader, file)? {
+        Ok(bytes) => bytes,
+        Err(reason) => return Ok(Err((1, reason))),
+    };
     Ok(match String::from_utf8(bytes) {
         Ok(text) => text_piece(None, 1, text.trim_start_matches('\u{feff}').replace("\r\n", "\n")),
         Err(error) => {
@@ -677,5 +693,17 @@ mod tests {
         assert!(matches!(folder.read(&SourceConfig::new("s", "b.tar.zst")), Err(ReadError::Empty { .. })));
         let cut = folder.read(&SourceConfig::new("s", "cut.zip")).unwrap_err();
         assert!(matches!(cut, ReadError::File(FileError::Damaged { .. })), "{cut:?}");
+    }
+
+    #[test]
+    fn a_json_array_is_read_object_by_object() {
+        let folder = Folder::with(&[
+            ("a.json", b"[{\"text\": \"one\", \"id\": 5},\n {\"text\": 2}, 3, {\"text\": \"four\"}]"),
+            ("b.json", b"[{\"text\": \"cut"),
+        ]);
+        let expected =
+            [("s/5", "one"), ("a.json:2", "wrong_type"), ("a.json:3", "invalid_json"), ("s/a.json#4", "four")];
+        assert_eq!(folder.texts(&SourceConfig::new("s", "a.json")), pairs(&expected));
+        assert_eq!(folder.texts(&SourceConfig::new("s", "b.json")), pairs(&[("b.json:1", "invalid_json")]));
     }
 }

@@ -134,8 +134,8 @@ pub fn write_review_table(path: &Path, suspects: &[Suspect]) -> Result<(), Revie
     let failed = |error: csv::Error| io::Error::other(error);
     table.write_record(["id", "text", "given", "suggested", "reason", "label", "note", "date"]).map_err(failed)?;
     for Suspect { id, given, suggested, reason, text } in suspects {
-        let reason = reason.to_string();
-        table.write_record([id, text, given, suggested, reason.as_str(), "", "", ""]).map_err(failed)?;
+        let (text, reason) = (inert(text), reason.to_string());
+        table.write_record([id, &text, given, suggested, reason.as_str(), "", "", ""]).map_err(failed)?;
     }
     Ok(table.flush()?)
 }
@@ -166,6 +166,11 @@ pub fn write_label_studio(path: &Path, suspects: &[Suspect], labels: &LabelSet) 
     let interface = path.with_extension("xml");
     io::Write::write_all(&mut fs::File::create_new(interface)?, view.as_bytes())?;
     Ok(())
+}
+
+/// A text that no spreadsheet takes for a formula.
+fn inert(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
 }
 
 fn xml_text(text: &str) -> String {
@@ -345,7 +350,7 @@ pub fn write_disputed(
             note => format!("{}: {} ({note})", verdict.reviewer, verdict.label),
         };
         let said: Vec<String> = verdicts.iter().map(said).collect();
-        table.write_record([id.as_str(), &text_of(id), &said.join("; "), "", "", ""]).map_err(failed)?;
+        table.write_record([id.as_str(), &inert(&text_of(id)), &said.join("; "), "", "", ""]).map_err(failed)?;
     }
     Ok(table.flush()?)
 }
@@ -400,7 +405,9 @@ mod tests {
         let path = root.path().join("anna.csv");
         write_review_table(&path, &[suspect("a", "oil, \"hot\"\nand wet"), suspect("b", "=1+1")]).unwrap();
         assert_eq!(read_verdicts(&path, &labels()).unwrap(), []);
-        let filled = fs::read_to_string(&path).unwrap().replacen(",,,\n", ", leak ,it drips,2026-11-24\n", 1);
+        let written = fs::read_to_string(&path).unwrap();
+        assert!(written.contains("\nb,'=1+1,"), "a text is no formula: {written}");
+        let filled = written.replacen(",,,\n", ", leak ,it drips,2026-11-24\n", 1);
         fs::write(&path, filled).unwrap();
         let expected = Verdict { date: Some("2026-11-24".into()), ..verdict("a", "leak", "anna", "it drips") };
         assert_eq!(read_verdicts(&path, &labels()).unwrap(), [expected]);

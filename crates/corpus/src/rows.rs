@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::BufRead;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::config::Format;
@@ -15,7 +16,7 @@ pub(crate) type Fields = Map<String, Value>;
 
 /// What a line holds, or why it holds nothing.
 pub(crate) struct Row {
-    /// Counted from 1.
+    /// Counted from 1; in a JSON array, the number of the object.
     pub(crate) line: u64,
     pub(crate) fields: Result<Fields, RejectReason>,
 }
@@ -45,7 +46,7 @@ impl Rows {
         match format {
             Format::Csv => rows.read_header(b',')?,
             Format::Tsv => rows.read_header(b'\t')?,
-            Format::Jsonl | Format::Text | Format::Xml => {}
+            Format::Jsonl | Format::Json | Format::Text | Format::Xml => {}
         }
         Ok(rows)
     }
@@ -169,11 +170,26 @@ fn cells(bytes: &[u8], delimiter: u8) -> Result<Vec<String>, RejectReason> {
 }
 
 fn json_fields(bytes: &[u8]) -> Result<Fields, RejectReason> {
+    object(json(bytes)?)
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RejectReason> {
     let text = std::str::from_utf8(bytes).map_err(|_| RejectReason::InvalidUtf8)?;
-    match serde_json::from_str(text) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(RejectReason::InvalidJson { problem: "another kind of value".to_owned() }),
-        Err(error) => Err(RejectReason::InvalidJson { problem: error.to_string() }),
+    serde_json::from_str(text).map_err(|error| RejectReason::InvalidJson { problem: error.to_string() })
+}
+
+fn object(value: Value) -> Result<Fields, RejectReason> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(RejectReason::InvalidJson { problem: "another kind of value".to_owned() }),
+    }
+}
+
+/// The objects of a JSON array, counted from 1; one reject where the file is no array.
+pub(crate) fn array_rows(bytes: &[u8]) -> Vec<Row> {
+    match json::<Vec<Value>>(bytes) {
+        Ok(values) => (1..).zip(values).map(|(line, value)| Row { line, fields: object(value) }).collect(),
+        Err(reason) => vec![Row { line: 1, fields: Err(reason) }],
     }
 }
 

@@ -70,6 +70,14 @@ pub enum TaskError {
         /// What is wrong.
         problem: String,
     },
+    /// Corrected tags that are not IOB2.
+    #[error("use the corrected tags of example `{id}` in the task `{task}`: not all are IOB2 tags")]
+    CorrectedTag {
+        /// The task.
+        task: String,
+        /// The example.
+        id: String,
+    },
     /// A label that training never saw.
     #[error("use the {unseen} of the task `{task}`: no training example has it")]
     UnseenLabel {
@@ -107,6 +115,7 @@ impl Hint for TaskError {
                 format!("add training examples, give `{part}` a file, or raise the part's share under `split`")
             }
             Self::OneLabel { .. } => "add examples of other labels, or set `label` to another field".to_owned(),
+            Self::CorrectedTag { .. } => "write `O`, `B-Type` or `I-Type`".to_owned(),
             Self::Correction { .. } => {
                 "corrections belong to the labels that they were made from; take the file out of `corrections` or make \
                  it again with `arable labels`"
@@ -206,8 +215,11 @@ pub fn read_task(name: &str, config: &TaskConfig, root: &Path, seed: Seed) -> Re
 fn correct(name: &str, config: &TaskConfig, root: &Path, parts: &mut [Vec<Found>; 3]) -> Result<usize, TaskError> {
     let mut labels: BTreeMap<String, &mut String> = BTreeMap::new();
     for found in parts.iter_mut().flatten() {
-        if let Target::Class(label) = &mut found.example.target {
-            labels.insert(found.example.id.clone(), label);
+        let id = &found.example.id;
+        match &mut found.example.target {
+            Target::Class(label) => drop(labels.insert(id.clone(), label)),
+            Target::Tags(tags) => labels.extend((0..).zip(tags).map(|(idx, tag)| (word_id(id, idx), tag))),
+            Target::Classes(_) => {}
         }
     }
     let mut num_corrected = 0;
@@ -227,7 +239,20 @@ fn correct(name: &str, config: &TaskConfig, root: &Path, parts: &mut [Vec<Found>
             return Err(TaskError::Correction { task: name.to_owned(), file: path.clone(), line, id, problem });
         }
     }
+    drop(labels);
+    for found in parts.iter_mut().flatten() {
+        // A span that lost its first word begins with its second.
+        if let Target::Tags(tags) = &mut found.example.target {
+            repair_tags(tags)
+                .map_err(|_| TaskError::CorrectedTag { task: name.to_owned(), id: found.example.id.clone() })?;
+        }
+    }
     Ok(num_corrected)
+}
+
+/// The name of a word of a tagged example, for reviews and corrections.
+pub fn word_id(example: &str, idx: usize) -> String {
+    format!("{example}#{idx}")
 }
 
 fn read_corrections(path: &str, root: &Path) -> Result<Vec<(usize, Correction)>, ReadError> {
@@ -253,8 +278,8 @@ fn check_settings(task: &str, config: &TaskConfig) -> Result<(), TaskError> {
     if tagging && !config.markers.is_empty() {
         return wrong("markers", "tagging takes words as they are");
     }
-    if config.kind != TaskKind::Classification && !config.corrections.is_empty() {
-        return wrong("corrections", "labels of one class are corrected, not sets of labels or tags");
+    if config.kind == TaskKind::Multilabel && !config.corrections.is_empty() {
+        return wrong("corrections", "single labels and tags are corrected, not sets of labels");
     }
     if config.markers.iter().any(|marker| marker.trim().is_empty()) {
         return wrong("markers", "one of them is empty");
@@ -684,5 +709,35 @@ mod tests {
         let unknown = read_with("", &correction("9", "x", "y")).unwrap_err();
         assert!(unknown.to_string().contains("(second.jsonl:1)"), "{unknown}");
         assert!(matches!(read_with("", "no json").unwrap_err(), TaskError::Read { part: "corrected", .. }));
+    }
+
+    #[test]
+    fn tags_are_corrected_word_by_word() {
+        let mut config = three_files(TaskKind::Tagging, "conll");
+        config.corrections = vec!["tags.jsonl".into()];
+        let correction = |id: &str, from: &str, to: &str| {
+            serde_json::json!({ "id": id, "from": from, "to": to, "by": ["anna"], "date": "2026-11-24", "why": "" })
+                .to_string()
+        };
+        let files = |corrections: &str| {
+            let sentence = "new B-x\npump I-x\nleaks O\n\n";
+            let twice = sentence.repeat(2);
+            let files = [
+                ("train.conll", &twice[..]),
+                ("dev.conll", sentence),
+                ("test.conll", sentence),
+                ("tags.jsonl", corrections),
+            ];
+            read(&files, &config)
+        };
+        let id = files("").unwrap().train[0].id.clone();
+        let task = files(&correction(&word_id(&id, 0), "B-x", "O")).unwrap();
+        let tags = |tags: [&str; 3]| Target::Tags(tags.map(str::to_owned).to_vec());
+        assert_eq!(
+            (&task.train[0].target, &task.dev[0].target),
+            (&tags(["O", "B-x", "O"]), &tags(["B-x", "I-x", "O"]))
+        );
+        let wrong = files(&correction(&word_id(&id, 2), "O", "x")).unwrap_err();
+        assert!(matches!(wrong, TaskError::CorrectedTag { .. }) && wrong.hint().is_some(), "{wrong}");
     }
 }

@@ -188,11 +188,7 @@ impl Predictions {
 impl ClassPredictions {
     /// Probabilities, examples x classes, row by row.
     pub fn probabilities(&self) -> impl Iterator<Item = f64> {
-        self.logits.chunks_exact(self.num_classes).flat_map(|row| {
-            let top = f64::from(row[argmax(row)]);
-            let sum: f64 = row.iter().map(|&logit| (f64::from(logit) - top).exp()).sum();
-            row.iter().map(move |&logit| (f64::from(logit) - top).exp() / sum)
-        })
+        probabilities(&self.logits, self.num_classes)
     }
 
     /// Pairs of predicted (largest logit, the first of equals) and right class.
@@ -220,6 +216,11 @@ impl MultilabelPredictions {
 }
 
 impl TaggingPredictions {
+    /// Probabilities, words of all sentences x tags, row by row.
+    pub fn probabilities(&self) -> impl Iterator<Item = f64> {
+        self.sentences.iter().flat_map(|sentence| probabilities(&sentence.logits, self.tags.len()))
+    }
+
     /// The tag set.
     pub fn tags(&self) -> &[String] {
         &self.tags
@@ -295,6 +296,15 @@ pub(crate) fn argmax(values: &[f32]) -> usize {
 }
 
 /// The logistic function.
+/// Softmax of each row.
+fn probabilities(logits: &[f32], num_columns: usize) -> impl Iterator<Item = f64> {
+    logits.chunks_exact(num_columns).flat_map(|row| {
+        let top = f64::from(row[argmax(row)]);
+        let sum: f64 = row.iter().map(|&logit| (f64::from(logit) - top).exp()).sum();
+        row.iter().map(move |&logit| (f64::from(logit) - top).exp() / sum)
+    })
+}
+
 pub(crate) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Result;
-use arable_core::{Example, Hint, Seed, Target};
+use arable_core::{Example, Hint, Input, Seed, Target};
 use arable_corpus::{
     LabelNoise, Settled, Suspect, Task, TaskKind, Verdict, folds, label_noise, read_task, read_verdicts, settle,
-    write_corrections, write_disputed, write_label_studio, write_review_table,
+    word_id, write_corrections, write_disputed, write_label_studio, write_review_table,
 };
 use arable_eval::{
     Agreement, BaselineConfig, HeadlineMetric, Interval, Predictions, Ratings, fit_baseline, fit_temperature,
@@ -34,7 +34,7 @@ pub enum LabelsError {
         /// The tasks there are.
         known: Vec<String>,
     },
-    /// A task with sets of labels or with tags.
+    /// A task with sets of labels.
     #[error("review the labels of `{name}`, a task of kind {kind}")]
     Kind {
         /// The task.
@@ -49,7 +49,7 @@ impl Hint for LabelsError {
         Some(match self {
             Self::UnknownTask { known, .. } if known.is_empty() => "the configuration has no [task]".to_owned(),
             Self::UnknownTask { known, .. } => format!("there are: {}", known.join(", ")),
-            Self::Kind { .. } => "so far, tasks with one label for each example can be reviewed".to_owned(),
+            Self::Kind { .. } => "so far, tasks with one label for each example or word can be reviewed".to_owned(),
         })
     }
 }
@@ -126,35 +126,52 @@ pub fn suspects(domain: &Domain, name: &str, most: usize, reviewers: &[String], 
 }
 
 /// Doubtful training labels by cross-validation with the linear model, whose temperature is fitted on the development
-/// set.
+/// set. In a tagging task each word is an example.
 ///
 /// # Errors
 /// When the linear model cannot be trained.
 ///
 /// # Panics
-/// When the task has sets of labels or tags.
+/// When the task has sets of labels.
 pub fn find(task: &Task, config: &BaselineConfig, seed: Seed) -> Result<LabelNoise> {
     let folds = folds(&task.train, NUM_FOLDS, seed);
-    let each = (0..NUM_FOLDS).map(|fold| {
+    let (mut judged, mut probabilities) = (Vec::new(), Vec::new());
+    for fold in 0..NUM_FOLDS {
         let part = |held: bool| -> Vec<Example> {
             let chosen = task.train.iter().zip(&folds).filter(|(_, its)| (**its == fold) == held);
             chosen.map(|(example, _)| example.clone()).collect()
         };
-        let run = fit_baseline(&part(false), &task.dev, &part(true), &task.labels, HeadlineMetric::Accuracy, config);
-        let run = run.advise()?;
-        let Predictions::Class(class) = run.test.scaled(fit_temperature(&run.dev)) else {
-            panic!("a task of one label for each example has classes");
-        };
-        Ok(class.probabilities().collect::<Vec<f64>>())
-    });
-    let by_fold = each.collect::<Result<Vec<_>>>()?;
-    let (k, mut next) = (task.labels.len(), [0; NUM_FOLDS]);
-    let mut probabilities = Vec::with_capacity(task.train.len() * k);
-    for fold in folds {
-        probabilities.extend_from_slice(&by_fold[fold][next[fold] * k..][..k]);
-        next[fold] += 1;
+        let held = part(true);
+        if held.is_empty() {
+            continue;
+        }
+        let metric = if task.kind == TaskKind::Tagging { HeadlineMetric::EntityF1 } else { HeadlineMetric::Accuracy };
+        let run = fit_baseline(&part(false), &task.dev, &held, &task.labels, metric, config).advise()?;
+        match run.test.scaled(fit_temperature(&run.dev)) {
+            Predictions::Class(class) => probabilities.extend(class.probabilities()),
+            Predictions::Tagging(tagging) => probabilities.extend(tagging.probabilities()),
+            Predictions::Multilabel(_) => panic!("sets of labels are not judged"),
+        }
+        judged.extend(held.iter().flat_map(single_labels));
     }
-    Ok(label_noise(&task.train, &task.labels, &probabilities))
+    Ok(label_noise(&judged, &task.labels, &probabilities))
+}
+
+/// The example itself, or each of its words with its tag, set off in its sentence.
+fn single_labels(example: &Example) -> Vec<Example> {
+    let (Target::Tags(tags), Input::Words(words)) = (&example.target, &example.input) else {
+        return vec![example.clone()];
+    };
+    let word = |(idx, tag): (usize, &String)| {
+        let [before, after] = [&words[..idx], &words[idx + 1..]].map(|words| words.join(" "));
+        Example {
+            id: word_id(&example.id, idx),
+            group: None,
+            input: Input::Text(format!("{before} >>> {} <<< {after}", words[idx])),
+            target: Target::Class(tag.clone()),
+        }
+    };
+    tags.iter().enumerate().map(word).collect()
 }
 
 /// Puts together what people said in `files` about the labels of a task: how far they agree, and, where `to` is given, the
@@ -174,9 +191,9 @@ pub fn review(
     let read = |path: &Path| read_verdicts(path, &task.labels).advise();
     let verdicts: Vec<Verdict> = files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?.concat();
     let adjudicated = adjudicated.map(read).transpose()?.unwrap_or_default();
-    let examples: BTreeMap<&str, &Example> = parts(&task).map(|example| (example.id.as_str(), example)).collect();
-    let given =
-        examples.iter().filter_map(|(id, example)| Some(((*id).to_owned(), class(example)?.to_owned()))).collect();
+    let judged: Vec<Example> = parts(&task).flat_map(single_labels).collect();
+    let texts: BTreeMap<&str, String> = judged.iter().map(|one| (one.id.as_str(), one.input.text())).collect();
+    let given = judged.iter().map(|one| (one.id.clone(), one.target.labels().concat())).collect();
     let reviewers: Vec<&str> =
         verdicts.iter().map(|it| it.reviewer.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
     let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
@@ -189,7 +206,7 @@ pub fn review(
         files.push(path.to_owned());
         if !disputed.is_empty() {
             let beside = path.with_extension("disputed.csv");
-            write_disputed(&beside, disputed, |id| examples[id].input.text()).advise()?;
+            write_disputed(&beside, disputed, |id| texts[id].clone()).advise()?;
             files.push(beside);
         }
     }
@@ -236,7 +253,7 @@ fn load(domain: &Domain, name: &str) -> Result<Task> {
         return Err(LabelsError::UnknownTask { name: name.to_owned(), known: tasks.keys().cloned().collect() })
             .advise();
     };
-    if config.kind != TaskKind::Classification {
+    if config.kind == TaskKind::Multilabel {
         return Err(LabelsError::Kind { name: name.to_owned(), kind: config.kind.name() }).advise();
     }
     read_task(name, config, &domain.root, domain.config().seed.child(name)).advise()
@@ -246,6 +263,49 @@ fn parts(task: &Task) -> impl Iterator<Item = &Example> {
     [&task.train, &task.dev, &task.test].into_iter().flatten()
 }
 
-fn class(example: &Example) -> Option<&str> {
-    if let Target::Class(label) = &example.target { Some(label) } else { None }
+#[cfg(test)]
+mod tests {
+    use arable_core::LabelSet;
+
+    use super::*;
+
+    const PARTS: [&str; 3] = ["pump", "valve", "rotor"];
+    const FLUIDS: [&str; 3] = ["oil", "water", "steam"];
+
+    /// A sentence with a part and a fluid; the part's tag is left out where it is `spoilt`.
+    fn sentence(idx: usize, spoilt: bool) -> Example {
+        let words = format!("the {} loses {} on day {idx}", PARTS[idx % 3], FLUIDS[idx / 3 % 3]);
+        let part = if spoilt { "O" } else { "B-Part" };
+        Example {
+            id: format!("s{idx}"),
+            group: None,
+            input: Input::Words(words.split(' ').map(str::to_owned).collect()),
+            target: Target::Tags(["O", part, "O", "B-Fluid", "O", "O", "O"].map(str::to_owned).to_vec()),
+        }
+    }
+
+    #[test]
+    fn doubtful_tags_are_found_word_by_word() {
+        const SPOILT: [usize; 5] = [7, 48, 90, 133, 171];
+        let train: Vec<Example> = (0..200).map(|idx| sentence(idx, SPOILT.contains(&idx))).collect();
+        let task = Task {
+            name: "t".into(),
+            kind: TaskKind::Tagging,
+            labels: LabelSet::of(&train),
+            train,
+            dev: (300..340).map(|idx| sentence(idx, false)).collect(),
+            test: vec![sentence(400, false)],
+            rejects: Vec::new(),
+            num_repaired_tags: 0,
+            num_test_in_train: 0,
+            num_corrected: 0,
+        };
+        let noise = find(&task, &BaselineConfig::default(), Seed(1)).unwrap();
+        let found: BTreeSet<&str> = noise.suspects.iter().map(|suspect| suspect.id.as_str()).collect();
+        let planted: Vec<String> = SPOILT.iter().map(|&idx| word_id(&format!("s{idx}"), 1)).collect();
+        assert_eq!(found, planted.iter().map(String::as_str).collect());
+        let first = &noise.suspects[0];
+        assert_eq!((first.given.as_str(), first.suggested.as_str()), ("O", "B-Part"));
+        assert!(first.text.starts_with("the >>> "), "{}", first.text);
+    }
 }
