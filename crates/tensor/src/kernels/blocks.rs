@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use half::bf16;
 use rayon::ThreadPool;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use super::isa::Isa;
 use super::matmul::{Grid, Init, Output, each_job};
@@ -19,6 +20,10 @@ const CHUNK: usize = 512;
 /// Steps of `k` that are packed at once where A comes transposed, as in the gradient of a weight, with `k` in the
 /// thousands: both packed operands stay in the second-level cache, which is worth up to a half more speed.
 const SLICE: usize = 512;
+
+/// Threads, at most, that each pack the whole of B for rows of C of their own: they meet once instead of three times for
+/// each slice, but every one of them packs the same.
+const MAX_PARTS: usize = 4;
 
 /// Elements that a packing job reads, about.
 const PACK_JOB: usize = 1 << 16;
@@ -125,8 +130,27 @@ fn readable(a: MatRef) -> bool {
     matches!(a.data, Elements::Bf16(_)) && a.layout == Layout::Normal && a.cols.is_multiple_of(DEPTH)
 }
 
-/// `C = A B` with what `init` says added. Slices add up in order, so that their size does not change a bit.
-pub(super) fn product(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
+/// `C = A B` with what `init` says added. Where A comes transposed, with few threads, each takes rows of C of its own.
+pub(super) fn product(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
+    let num_parts = pool.map_or(1, ThreadPool::current_num_threads);
+    match pool {
+        Some(pool) if a.layout == Layout::Transposed && (2..=MAX_PARTS).contains(&num_parts) => {
+            let height = c.rows.div_ceil(num_parts).next_multiple_of(PANEL);
+            let num_cols = c.cols;
+            let parts: Vec<(usize, MatMut)> = (0..).step_by(height).zip(c.split_rows(height)).collect();
+            pool.install(|| {
+                parts.into_par_iter().with_max_len(1).for_each(|(start, c)| {
+                    let rows = start..start + c.rows;
+                    slices(isa, c, init.some_rows(start, num_cols), a.some_rows(rows), b, None);
+                });
+            });
+        }
+        _ => slices(isa, c, init, a, b, pool),
+    }
+}
+
+/// As [`product`]. Slices add up in order, so that their size does not change a bit.
+fn slices(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
     let k = a.cols;
     let slice = if a.layout == Layout::Transposed { SLICE } else { k };
     for step in (0..k).step_by(slice) {

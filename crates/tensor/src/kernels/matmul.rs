@@ -24,6 +24,16 @@ pub enum Init<'a> {
     Rows(&'a [f32]),
 }
 
+impl Init<'_> {
+    /// The same for the rows from `start` on, of `num_cols` columns.
+    pub(super) fn some_rows(self, start: usize, num_cols: usize) -> Self {
+        match self {
+            Self::Rows(rows) => Self::Rows(&rows[start * num_cols..]),
+            Self::Zero | Self::Add | Self::Bias(_) => self,
+        }
+    }
+}
+
 /// The right operand of products, in the order in which the kernels read it: pack a weight once and use it for every
 /// product of the step. It keeps its memory when it is packed again.
 #[derive(Clone, Debug)]

@@ -159,6 +159,19 @@ impl<'a> MatMut<'a> {
     }
 }
 
+impl<'a> MatMut<'a> {
+    /// Parts of `height` rows, the last one of what is left.
+    pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
+        let Self { data, rows, cols, stride } = self;
+        let part = |(idx, data)| Self { data, rows: height.min(rows - idx * height), cols, stride };
+        let parts: Vec<ElementsMut<'a>> = match data {
+            ElementsMut::F32(data) => data.chunks_mut(height * stride).map(ElementsMut::F32).collect(),
+            ElementsMut::Bf16(data) => data.chunks_mut(height * stride).map(ElementsMut::Bf16).collect(),
+        };
+        parts.into_iter().take(rows.div_ceil(height)).enumerate().map(part).collect()
+    }
+}
+
 impl MatMut<'_> {
     /// The same matrix for a shorter time.
     pub(super) fn reborrow(&mut self) -> MatMut<'_> {
