@@ -39,9 +39,9 @@ fn print(global: &Global, facts: &impl serde::Serialize, text: &str) -> Result<(
 }
 
 fn suspects_text(task: &str, found: &Suspects) -> String {
-    let Suspects { num_examples, noise_rate, accuracy, num_suspects, suspects, files } = found;
+    let Suspects { num_labels, noise_rate, accuracy, num_suspects, suspects, files } = found;
     let mut text = format!(
-        "{task}: {num_examples} training labels, {num_suspects} doubtful, an estimated {:.1} % wrong\n\
+        "{task}: {num_labels} training labels, {num_suspects} doubtful, an estimated {:.1} % wrong\n\
          (by a linear model that predicts {:.0} % of them; a weak model doubts too many)\n",
         100.0 * noise_rate,
         100.0 * accuracy,
@@ -50,7 +50,10 @@ fn suspects_text(task: &str, found: &Suspects) -> String {
         let what = format!("{}: {}, rather {}?", suspect.id, suspect.given, suspect.suggested);
         text += &format!("\n{}\n", cut(&what, WIDTH));
         text += &format!("  {}\n", cut(&suspect.reason.to_string(), WIDTH - 2));
-        text += &format!("  {}\n", cut(&suspect.text.split_whitespace().collect::<Vec<_>>().join(" "), WIDTH - 2));
+        text += &format!(
+            "  {}\n",
+            cut(from_word(&suspect.text.split_whitespace().collect::<Vec<_>>().join(" ")), WIDTH - 2)
+        );
     }
     if files.is_empty() {
         text += "\ntables to fill in: --reviewers NAMES; the whole list: --json\n";
@@ -78,6 +81,28 @@ fn wrote(files: &[PathBuf]) -> String {
     files.iter().map(|file| format!("wrote {}\n", file.display())).collect()
 }
 
+/// The text from a few words before the one in question, where it is about one word.
+fn from_word(text: &str) -> &str {
+    const NUM_BEFORE: usize = 30;
+    let Some(word) = text.find(">>> ") else { return text };
+    let before = text[..word].char_indices().rev().nth(NUM_BEFORE).map_or(0, |(at, _)| at);
+    text[before..].split_once(' ').map_or(text, |(_, rest)| if before == 0 { text } else { rest })
+}
+
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width { text.to_owned() } else { text.chars().take(width - 1).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_in_question_is_in_view() {
+        let long = "Both obstructive and central apnoea were seen in those whose P was less than 0 >>> . <<< 05 again";
+        assert_eq!(from_word(long), "those whose P was less than 0 >>> . <<< 05 again");
+        assert_eq!(from_word(">>> Oil <<< leaks"), ">>> Oil <<< leaks");
+        assert_eq!(from_word("no word"), "no word");
+        assert_eq!(cut("abcdef", 4), "abc…");
+    }
 }

@@ -57,8 +57,8 @@ impl Hint for LabelsError {
 /// Doubtful labels of a task and the files for people to fill in.
 #[derive(Debug, Serialize)]
 pub struct Suspects {
-    /// Training examples.
-    pub num_examples: usize,
+    /// Labels of training examples; in a tagging task, of their words.
+    pub num_labels: usize,
     /// The estimated share of wrong labels.
     pub noise_rate: f64,
     /// The share of labels that the linear model predicts without having seen the example.
@@ -122,7 +122,8 @@ pub fn suspects(domain: &Domain, name: &str, most: usize, reviewers: &[String], 
         write_label_studio(&path, &shown, &task.labels).advise()?;
         files.extend([path.clone(), path.with_extension("xml")]);
     }
-    Ok(Suspects { num_examples: task.train.len(), noise_rate, accuracy, num_suspects, suspects: shown, files })
+    let num_labels = task.train.iter().map(|example| example.target.labels().len()).sum();
+    Ok(Suspects { num_labels, noise_rate, accuracy, num_suspects, suspects: shown, files })
 }
 
 /// Doubtful training labels by cross-validation with the linear model, whose temperature is fitted on the development
