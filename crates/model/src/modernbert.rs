@@ -1,6 +1,8 @@
 //! ModernBERT (Warner et al. 2024): pre-norm layers without biases, rotary positions, gated GELU, alternating global
 //! and local attention, a decoder tied to the embeddings.
 
+use std::ops::Range;
+
 use arable_core::{Probability, Seed, Stream};
 use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{
@@ -12,6 +14,9 @@ use crate::config::{Architecture, Pooling};
 /// Tokens in a block of sequences, at most: enough for products to run at full speed, and few enough for a part of a
 /// batch that is one block to need little memory.
 const TOKENS_PER_BLOCK: usize = 2048;
+
+/// Tokens in a part of a batch that one thread takes through all layers, at most: its activations fit the core's cache.
+const TOKENS_PER_PART: usize = 512;
 
 /// Packed sequences of token ids, each beginning with `[CLS]` and ending with `[SEP]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,13 @@ impl Batch {
             lengths.push(sequence.len());
         }
         Self { ids, sequences: Sequences::of_lengths(lengths) }
+    }
+
+    /// The sequences that lie in `rows`.
+    pub fn some(&self, rows: Range<usize>) -> Self {
+        let inside = self.sequences.iter().filter(|sequence| rows.start <= sequence.start && sequence.end <= rows.end);
+        let sequences = Sequences::of_lengths(inside.map(|sequence| sequence.len()));
+        Self { ids: self.ids[rows].to_vec(), sequences }
     }
 
     /// The blocks of sequences whose gradients are summed one after the other. They depend on the sequences alone, and
@@ -311,6 +323,18 @@ impl Model {
     /// # Panics
     /// When an id is not in the vocabulary or a sequence is longer than `max_position_embeddings`.
     pub fn encode(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
+        if tape.is_recording() {
+            return self.encode_at_once(tape, batch, pass);
+        }
+        let parts: Vec<_> = batch.sequences.in_blocks(TOKENS_PER_PART).iter().collect();
+        tape.side_by_side(&parts, self.architecture.hidden_size, |tape, rows| {
+            let first_row = |dropout: Dropout| Dropout { first_row: dropout.first_row + rows.start, ..dropout };
+            let pass = Pass { dropout: pass.dropout.map(first_row), ..pass };
+            self.encode_at_once(tape, &batch.some(rows.clone()), pass)
+        })
+    }
+
+    fn encode_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
         let eps = self.architecture.norm_eps as f32;
         let embedded = tape.embedding(batch.ids.clone(), self.embeddings);
         tape.cut(embedded, batch.blocks());

@@ -5,6 +5,17 @@ use half::bf16;
 use crate::kernels::{MatMut, MatRef};
 use crate::tensor::Tensor;
 
+/// One cache line: what buffers are made of, so that rows of tiles and vectors do not cross from one line to the next.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [f32; 16]);
+
+impl Line {
+    pub(crate) const ZERO: Self = Self([0.0; 16]);
+    /// Numbers of 32 bits in a line.
+    pub(crate) const LEN: usize = 16;
+}
+
 /// A number in memory.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Its value.

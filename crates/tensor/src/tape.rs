@@ -1,7 +1,12 @@
 //! What was computed, in order, so that gradients can be computed backwards.
 
-use crate::device::Device;
-use crate::ops::Sequences;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use crate::device::{Device, Packed};
+use crate::kernels::MatRef;
+use crate::ops::{Sequences, for_ranges};
 use crate::parameters::{Gradients, ParameterId, Parameters};
 use crate::tensor::Tensor;
 
@@ -35,17 +40,60 @@ pub struct Tape<'a> {
     gradients: Option<&'a mut Gradients>,
     nodes: Vec<Node>,
     record: bool,
+    /// Weights that many rows are multiplied with, packed once; none where the tape runs backwards.
+    packs: Option<Arc<Packs>>,
 }
+
+/// The transposes of weights, packed as right operands.
+#[derive(Default)]
+struct Packs(Mutex<BTreeMap<ParameterId, Arc<Packed>>>);
 
 impl<'a> Tape<'a> {
     /// A tape that can be run backwards; what it finds is added to `gradients`.
     pub fn recording(device: &'a Device, parameters: &'a Parameters, gradients: &'a mut Gradients) -> Self {
-        Self { device, parameters, gradients: Some(gradients), nodes: Vec::new(), record: true }
+        Self { device, parameters, gradients: Some(gradients), nodes: Vec::new(), record: true, packs: None }
     }
 
     /// A tape for the forward pass alone.
     pub fn inference(device: &'a Device, parameters: &'a Parameters) -> Self {
-        Self { device, parameters, gradients: None, nodes: Vec::new(), record: false }
+        Self { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs: Some(Arc::default()) }
+    }
+
+    /// A value in f32 of which `part` computes each of `ranges`, rows that follow one another from row 0 on, on a tape of
+    /// its own, side by side. What small parts compute stays in the cache of the core that computes it.
+    ///
+    /// # Panics
+    /// When the tape records, or when a part has other rows or columns.
+    pub fn side_by_side(
+        &mut self,
+        ranges: &[Range<usize>],
+        cols: usize,
+        part: impl Fn(&mut Tape<'a>, &Range<usize>) -> Var + Sync,
+    ) -> Var {
+        assert!(!self.record, "only a forward pass goes part by part");
+        let (device, parameters) = (self.device, self.parameters);
+        let mut y = device.stale(ranges.last().map_or(0, |last| last.end), cols);
+        for_ranges(device, y.host_mut(), cols, ranges, |idx, rows| {
+            let packs = self.packs.clone();
+            let mut tape = Tape { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs };
+            let out = part(&mut tape, &ranges[idx]);
+            rows.copy_from_slice(tape.value(out).host());
+        });
+        self.input(y)
+    }
+
+    /// The transpose of a weight `[out, in]` as a packed right operand, on a tape for the forward pass alone.
+    pub(crate) fn packed(&self, weight: ParameterId) -> Option<Arc<Packed>> {
+        let Packs(packs) = self.packs.as_deref()?;
+        let known = packs.lock().expect("no holder panics").get(&weight).cloned();
+        Some(known.unwrap_or_else(|| {
+            // Outside of the lock: threads that wait for each other here would wait forever. Twice packed is no harm.
+            let shape = &self.parameters.spec(weight).shape;
+            let w = MatRef::new(self.parameters.value(weight), shape[0], shape[1]);
+            let packed = Arc::new(self.device.pack(w.t()));
+            packs.lock().expect("no holder panics").insert(weight, Arc::clone(&packed));
+            packed
+        }))
     }
 
     /// Puts an input on the tape. No gradient flows beyond it.
@@ -138,7 +186,7 @@ impl<'a> Tape<'a> {
     /// # Panics
     /// When the tape does not record.
     pub fn backward_with(self, output: Var, seed: Tensor, inputs: &[Var]) -> Vec<Tensor> {
-        let Self { device, parameters, gradients: Some(gradients), mut nodes, record: true } = self else {
+        let Self { device, parameters, gradients: Some(gradients), mut nodes, record: true, .. } = self else {
             panic!("only a recording tape runs backwards")
         };
         let mut grads: Vec<Option<Tensor>> = nodes.iter().map(|_| None).collect();

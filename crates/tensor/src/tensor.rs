@@ -1,33 +1,48 @@
 //! A matrix in device memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use half::bf16;
 
-use crate::element::{Element, by_format};
+use crate::element::{Element, Line, by_format};
 use crate::kernels::{MatMut, MatRef};
 
-/// Free buffers by length, so that steps stop allocating after the first few. Lengths are rounded up to one of eight in
-/// each octave: batches differ in size, and a pool of every size that ever was would grow without end.
+/// Free buffers, so that steps stop allocating after the first few. A thread gets back what it gave, if it can: those
+/// buffers are still in the cache of its core.
 #[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<BTreeMap<usize, Vec<Vec<f32>>>>);
+pub(crate) struct Pool([Mutex<Shelf>; NUM_SHELVES]);
 
-/// The length of the buffer that holds `len` elements.
+/// Free buffers by length in lines. Lengths are rounded up to one of eight in each octave: batches differ in size, and a pool of
+/// every size that ever was would grow without end.
+type Shelf = BTreeMap<usize, Vec<Vec<Line>>>;
+
+/// Threads beyond as many share shelves.
+const NUM_SHELVES: usize = 16;
+
+/// The length of the buffer that holds `len` lines.
 fn size_class(len: usize) -> usize {
-    let step = (len.next_power_of_two() / 16).max(64);
+    let step = (len.next_power_of_two() / 16).max(4);
     len.next_multiple_of(step)
 }
 
 impl Pool {
-    fn take(&self, len: usize) -> Vec<f32> {
-        let class = size_class(len);
-        let free = self.0.lock().expect("no holder panics").get_mut(&class).and_then(Vec::pop);
-        free.unwrap_or_else(|| vec![0.0; class])
+    /// The shelf of this thread, then those of the others.
+    fn shelves(&self) -> impl Iterator<Item = MutexGuard<'_, Shelf>> {
+        let own = rayon::current_thread_index().unwrap_or(0);
+        (own..own + NUM_SHELVES).map(|idx| self.0[idx % NUM_SHELVES].lock().expect("no holder panics"))
     }
 
-    fn give(&self, buffer: Vec<f32>) {
-        self.0.lock().expect("no holder panics").entry(buffer.len()).or_default().push(buffer);
+    fn take(&self, len: usize) -> Vec<Line> {
+        let class = size_class(len);
+        let free = self.shelves().find_map(|mut shelf| shelf.get_mut(&class).and_then(Vec::pop));
+        free.unwrap_or_else(|| vec![Line::ZERO; class])
+    }
+
+    fn give(&self, buffer: Vec<Line>) {
+        if let Some(mut shelf) = self.shelves().next() {
+            shelf.entry(buffer.len()).or_default().push(buffer);
+        }
     }
 }
 
@@ -46,15 +61,15 @@ pub struct Tensor {
     rows: usize,
     cols: usize,
     format: Format,
-    /// Two numbers in each element, where they are narrow.
-    data: Vec<f32>,
+    data: Vec<Line>,
     pool: Arc<Pool>,
 }
 
 impl Tensor {
     /// A matrix whose content is unspecified: the caller writes every element.
     pub(crate) fn stale(pool: &Arc<Pool>, rows: usize, cols: usize, format: Format) -> Self {
-        let data = pool.take(if format == Format::F32 { rows * cols } else { (rows * cols).div_ceil(2) });
+        let per_line = if format == Format::F32 { Line::LEN } else { 2 * Line::LEN };
+        let data = pool.take((rows * cols).div_ceil(per_line));
         Self { rows, cols, format, data, pool: Arc::clone(pool) }
     }
 
@@ -84,17 +99,17 @@ impl Tensor {
     /// When the matrix has more than one.
     pub fn scalar(&self) -> f32 {
         assert_eq!(self.rows * self.cols, 1, "a scalar has one element");
-        self.data[0]
+        self.to_vec()[0]
     }
 
     pub(crate) fn host(&self) -> &[f32] {
         assert_eq!(self.format, Format::F32, "a matrix of f32");
-        &self.data[..self.rows * self.cols]
+        &bytemuck::cast_slice(&self.data)[..self.rows * self.cols]
     }
 
     pub(crate) fn host_mut(&mut self) -> &mut [f32] {
         assert_eq!(self.format, Format::F32, "a matrix of f32");
-        &mut self.data[..self.rows * self.cols]
+        &mut bytemuck::cast_slice_mut(&mut self.data)[..self.rows * self.cols]
     }
 
     pub(crate) fn narrow(&self) -> &[bf16] {
@@ -147,7 +162,7 @@ mod tests {
         let pool = Arc::new(Pool::default());
         drop(Tensor::stale(&pool, 100, 100, Format::F32));
         let again = Tensor::stale(&pool, 99, 101, Format::F32);
-        assert!(pool.0.lock().unwrap().values().all(Vec::is_empty), "the free buffer was taken");
+        assert!(pool.shelves().all(|shelf| shelf.values().all(Vec::is_empty)), "the free buffer was taken");
         assert_eq!(again.host().len(), 9999);
         for len in [1, 63, 64, 1000, 123_457] {
             assert!((len..=len + len / 8 + 64).contains(&size_class(len)), "{len}");

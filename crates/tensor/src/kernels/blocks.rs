@@ -11,10 +11,16 @@ use super::matmul::{Grid, Init, Output, each_job};
 use super::matrix::{Elements, Layout, MatMut, MatRef};
 pub(super) use super::pack::packed_lines;
 use super::pack::{BLOCK_BYTES, BLOCK_LINES, DEPTH, PANEL, Side, TILE_BYTES, pack, store_narrow};
-use super::scratch::{self, Line};
+use super::scratch;
 use super::{tile_amx, tile_avx512};
+use crate::element::Line;
 
-/// Steps of `k` between two visits to C: a panel of A of this depth stays in the first-level cache while B streams by.
+/// The steps of `k` between two visits to C, evenly cut.
+fn chunk_of(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(CHUNK)).next_multiple_of(DEPTH)
+}
+
+/// Steps of `k` between two visits to C, at most: a panel of A of this depth stays in the first-level cache while B streams by.
 const CHUNK: usize = 512;
 
 /// Steps of `k` that are packed at once where A comes transposed, as in the gradient of a weight, with `k` in the
@@ -194,13 +200,13 @@ pub(super) fn product_packed(
 /// As `kernels::spin`.
 pub(super) fn spin(isa: Isa, num_rounds: u64) -> u64 {
     let ones = vec![Line([f32::from_bits(0x3f80_3f80); 16]); packed_lines(PANEL, CHUNK)];
-    let (operand, mut c) = (ones.as_ptr().cast::<u8>(), Edge([[0.0; PANEL]; PANEL]));
+    let (operand, mut c) = (ones.as_ptr().cast::<u8>(), Strip([[0.0; STRIP]; PANEL]));
     // SAFETY: the caller has checked the instruction set, and no other kernel lives on this thread.
     let kernel = unsafe { Kernel::start(isa) };
     for _ in 0..num_rounds {
         // SAFETY: `ones` holds a panel of `CHUNK` steps, `c` a whole microtile.
         unsafe {
-            let c = (c.0.as_mut_ptr().cast(), EDGE_STRIDE);
+            let c = (c.0.as_mut_ptr().cast(), STRIP_STRIDE);
             kernel.whole(CHUNK / DEPTH, (Left::packed(operand), operand), Start::ZERO, c);
         }
         std::hint::black_box(&mut c);
@@ -213,19 +219,19 @@ impl Product<'_> {
     fn job(&self, (rows, cols): (Range<usize>, Range<usize>)) {
         // SAFETY: callers have checked the instruction set, and a job starts no other on its thread.
         let kernel = unsafe { Kernel::start(self.isa) };
-        let mut edge = Edge([[0.0; PANEL]; PANEL]);
+        let mut strip = Strip([[0.0; STRIP]; PANEL]);
         let k = self.a.cols;
         // Sums in bf16 are rounded once: they cannot wait in C for the next chunk.
-        let num_chunks = if self.c.narrow { 1 } else { k.div_ceil(CHUNK) };
-        let depth = k.div_ceil(num_chunks).next_multiple_of(DEPTH);
+        let depth = if self.c.narrow { k.next_multiple_of(DEPTH) } else { chunk_of(k) };
         let in_place = if readable(self.a) { rows.start + rows.len() / PANEL * PANEL } else { rows.start };
         let to_pack = if self.left.is_some() { rows.end..rows.end } else { in_place..rows.end };
         scratch::with(&scratch::ROWS, packed_lines(to_pack.len(), depth), |local| {
             for step in (0..k).step_by(depth) {
                 let steps = step..k.min(step + depth);
                 let packed = self.left.unwrap_or_else(|| self.pack_rows(to_pack.clone(), steps.clone(), local));
-                let worker = (&kernel, &mut edge);
-                self.chunk(worker, Rows { in_place, packed }, (rows.clone(), cols.clone()), steps);
+                let (worker, left, tile) =
+                    ((&kernel, &mut strip), Rows { in_place, packed }, (rows.clone(), cols.clone()));
+                if self.c.narrow { self.strips(worker, left, tile) } else { self.chunk(worker, left, tile, steps) }
             }
         });
     }
@@ -254,7 +260,7 @@ impl Product<'_> {
     /// panels of B, and C is written in the order of memory.
     fn chunk(
         &self,
-        (kernel, edge): (&Kernel, &mut Edge),
+        (kernel, edge): (&Kernel, &mut Strip),
         left: Rows,
         (rows, cols): (Range<usize>, Range<usize>),
         steps: Range<usize>,
@@ -269,8 +275,39 @@ impl Product<'_> {
                 }
                 // SAFETY: `at` has checked the first block of each panel, and a panel's blocks are adjacent. The
                 // microtile is part of this job's tile of C, which no other job touches.
-                unsafe { kernel.add(edge, steps.len().div_ceil(DEPTH), operands, start, self.c, ((row, col), size)) };
+                unsafe {
+                    let c = (self.c.at(row, col), self.c.stride);
+                    kernel.add(edge, steps.len().div_ceil(DEPTH), operands, start, (c, size));
+                }
             }
+        }
+    }
+
+    /// One tile of a C in bf16, strip by strip: sums wait in the first-level cache, where the panel of A is found again
+    /// for each panel of B, until they are complete.
+    fn strips(
+        &self,
+        (kernel, strip): (&Kernel, &mut Strip),
+        left: Rows,
+        (rows, cols): (Range<usize>, Range<usize>),
+    ) {
+        let k = self.a.cols;
+        let depth = chunk_of(k);
+        for (row, first) in rows.clone().step_by(PANEL).flat_map(|row| cols.clone().step_by(STRIP).map(move |col| (row, col))) {
+            let size = (PANEL.min(rows.end - row), STRIP.min(cols.end - first));
+            for step in (0..k).step_by(depth) {
+                let num_blocks = depth.min(k - step).div_ceil(DEPTH);
+                for col in (first..first + size.1).step_by(PANEL) {
+                    let operands = (self.panel(left, row, step), self.right.at(col, step));
+                    let at = strip.0.as_mut_ptr().cast::<f32>().wrapping_add(col - first);
+                    let start = if step == 0 { self.start(row, col, 0) } else { Start { row: at, stride: STRIP_STRIDE } };
+                    let size = (size.0, PANEL.min(first + size.1 - col));
+                    // SAFETY: as in `chunk`; the strip has room for whole microtiles.
+                    unsafe { kernel.fill(num_blocks, operands, start, (at, STRIP_STRIDE), size) };
+                }
+            }
+            // SAFETY: this part of C belongs to this job's tile, which no other job touches.
+            unsafe { store_narrow(&strip.0, (self.c.at(row, first), self.c.stride), size) };
         }
     }
 
@@ -305,11 +342,13 @@ enum Kernel {
     Amx(tile_amx::Tiles),
 }
 
-/// A microtile on its own, for the edges of C.
+/// Sums that are not in C: some microtiles of one row side by side.
 #[repr(align(64))]
-struct Edge([[f32; PANEL]; PANEL]);
+struct Strip([[f32; STRIP]; PANEL]);
 
-const EDGE_STRIDE: usize = PANEL * size_of::<f32>();
+/// Columns in a strip.
+const STRIP: usize = 2 * PANEL;
+const STRIP_STRIDE: usize = STRIP * size_of::<f32>();
 
 impl Kernel {
     /// # Safety
@@ -322,39 +361,50 @@ impl Kernel {
         }
     }
 
-    /// `start + A B` into the part of C that begins at `corner`, `size` rows and columns.
+    /// `start + A B` into `size` rows and columns of C.
     ///
     /// # Safety
     /// The operands hold `num_blocks >= 1` blocks each. `start` and C are valid for the rows and columns of
     /// `size`, and no other thread touches that part of C.
     unsafe fn add(
         &self,
-        edge: &mut Edge,
+        edge: &mut Strip,
         num_blocks: usize,
         operands: (Left, *const u8),
         start: Start,
-        c: Output,
-        (corner, size): ((usize, usize), (usize, usize)),
+        (c, size): ((*mut f32, usize), (usize, usize)),
     ) {
-        let whole = size == (PANEL, PANEL);
-        if whole && !c.narrow {
+        if size == (PANEL, PANEL) {
             // SAFETY: the caller vouches for whole microtiles.
-            return unsafe { self.whole(num_blocks, operands, start, (c.at(corner.0, corner.1), c.stride)) };
+            return unsafe { self.whole(num_blocks, operands, start, c) };
         }
-        let at_edge = edge.0.as_mut_ptr().cast::<f32>();
-        // SAFETY: `edge` holds a whole microtile; only the part that `size` names is copied from `start` and to C.
+        let edge = (edge.0.as_mut_ptr().cast::<f32>(), STRIP_STRIDE);
+        // SAFETY: `edge` holds a whole microtile; only the part that `size` names goes to C.
         unsafe {
-            let mut start = start;
-            if !whole && !start.row.is_null() {
-                copy_rows((start.row, start.stride), (at_edge, EDGE_STRIDE), size);
-                start = Start { row: at_edge, stride: EDGE_STRIDE };
+            self.fill(num_blocks, operands, start, edge, size);
+            copy_rows((edge.0, edge.1), c, size);
+        }
+    }
+
+    /// As [`Self::add`], into a C that has room for all 32 rows and columns; `start` may have only those of `size`.
+    ///
+    /// # Safety
+    /// As for [`Self::add`].
+    unsafe fn fill(
+        &self,
+        num_blocks: usize,
+        operands: (Left, *const u8),
+        mut start: Start,
+        c: (*mut f32, usize),
+        size: (usize, usize),
+    ) {
+        // SAFETY: the caller vouches for `start` and C.
+        unsafe {
+            if size != (PANEL, PANEL) && !start.row.is_null() && !std::ptr::eq(start.row, c.0) {
+                copy_rows((start.row, start.stride), c, size);
+                start = Start { row: c.0, stride: c.1 };
             }
-            self.whole(num_blocks, operands, start, (at_edge, EDGE_STRIDE));
-            if c.narrow {
-                store_narrow(&edge.0, (c.at(corner.0, corner.1), c.stride), size);
-            } else {
-                copy_rows((at_edge, EDGE_STRIDE), (c.at(corner.0, corner.1), c.stride), size);
-            }
+            self.whole(num_blocks, operands, start, c);
         }
     }
 

@@ -5,7 +5,7 @@ use rayon::ThreadPool;
 use super::isa::Isa;
 use super::matmul::Init;
 use super::matrix::{MatMut, MatRef};
-use super::scratch::Line;
+use crate::element::Line;
 
 const NEVER: &str = "only f32 is available on this machine";
 

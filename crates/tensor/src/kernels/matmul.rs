@@ -8,8 +8,9 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterato
 
 use super::isa::Isa;
 use super::matrix::{ElementsMut, Layout, MatMut, MatRef};
-use super::scratch::{self, Line};
+use super::scratch;
 use super::{blocks, dense};
+use crate::element::Line;
 
 /// What the sums of a product start from.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, __mmask32, _mm512_castsi512_si256, _mm512_cvtne2ps_pbh, _mm512_inserti64x4,
-    _mm512_loadu_si512, _mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps,
     _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_store_si512, _mm512_unpackhi_epi32,
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
@@ -17,7 +17,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::matrix::{Elements, Layout, MatRef};
-use super::scratch::Line;
+use crate::element::Line;
 
 /// Rows of A or columns of B in a panel.
 pub(super) const PANEL: usize = 32;
@@ -186,13 +186,16 @@ static INTERLEAVE: [u16; 32] = {
 /// # Safety
 /// The CPU has the instructions of [`pack`]; `to` is valid for writing what `size` names.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn store_narrow(sums: &[[f32; PANEL]; PANEL], to: (*mut bf16, usize), size: (usize, usize)) {
-    let mask: __mmask32 = if size.1 >= PANEL { !0 } else { (1 << size.1) - 1 };
+pub(super) unsafe fn store_narrow<const N: usize>(sums: &[[f32; N]; PANEL], to: (*mut bf16, usize), size: (usize, usize)) {
     for (i, row) in sums.iter().enumerate().take(size.0) {
-        // SAFETY: a row of `sums`, and as many elements of `to` as the caller vouches for.
-        unsafe {
-            let (low, high) = (load(row.as_ptr(), 16), load(row.as_ptr().wrapping_add(16), 16));
-            _mm512_mask_storeu_epi16(to.0.wrapping_byte_add(i * to.1).cast(), mask, round(low, high));
+        let to = to.0.wrapping_byte_add(i * to.1);
+        for (col, sums) in (0..size.1).step_by(PANEL).zip(row.as_chunks::<PANEL>().0) {
+            let mask: __mmask32 = if size.1 - col >= PANEL { !0 } else { (1 << (size.1 - col)) - 1 };
+            // SAFETY: 32 sums, and as many elements of `to` as the caller vouches for.
+            unsafe {
+                let (low, high) = (_mm512_loadu_ps(sums.as_ptr()), _mm512_loadu_ps(sums.as_ptr().wrapping_add(16)));
+                _mm512_mask_storeu_epi16(to.wrapping_add(col).cast(), mask, round(low, high));
+            }
         }
     }
 }

@@ -3,14 +3,7 @@
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-/// One cache line, so that packed operands are aligned as tile rows and vectors want them.
-#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-pub(super) struct Line(pub(super) [f32; 16]);
-
-impl Line {
-    pub(super) const ZERO: Self = Self([0.0; 16]);
-}
+use crate::element::Line;
 
 /// Lets `buffer` hold at least `num_lines`, never shrinking: growing again would write zeros again.
 pub(super) fn grow(buffer: &mut Vec<Line>, num_lines: usize) {

@@ -43,13 +43,18 @@ impl Tape<'_> {
         let x_value = self.value(x);
         assert_eq!(x_value.cols(), inputs, "inputs of {}", parameters.spec(weight).name);
         let mut y = device.stale_in(format, x_value.rows(), outputs);
-        let w = MatRef::new(parameters.value(weight), outputs, inputs);
         let init = match start {
             Start::Zero => Init::Zero,
             Start::Bias(bias) => Init::Bias(parameters.value(bias)),
             Start::Onto(onto) => Init::Rows(self.value(onto).host()),
         };
-        device.matmul_into(y.mat_mut(), init, x_value.mat(), w.t());
+        match self.packed(weight) {
+            Some(packed) => device.matmul_packed(y.mat_mut(), init, x_value.mat(), &packed),
+            None => {
+                let w = MatRef::new(parameters.value(weight), outputs, inputs);
+                device.matmul_into(y.mat_mut(), init, x_value.mat(), w.t());
+            }
+        }
         self.push_like(x, y, Linear { x, weight, start })
     }
 }

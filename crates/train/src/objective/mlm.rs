@@ -72,13 +72,10 @@ impl MaskedBatch {
     }
 
     fn part(&self, rows: Range<usize>) -> Part {
-        let inside =
-            self.batch.sequences.iter().filter(|sequence| rows.start <= sequence.start && sequence.end <= rows.end);
-        let sequences = Sequences::of_lengths(inside.map(|sequence| sequence.len()));
         let chosen =
             self.positions.partition_point(|&at| at < rows.start)..self.positions.partition_point(|&at| at < rows.end);
         let masked = Self {
-            batch: Batch { ids: self.batch.ids[rows.clone()].to_vec(), sequences },
+            batch: self.batch.some(rows.clone()),
             positions: self.positions[chosen.clone()].iter().map(|at| at - rows.start).collect(),
             targets: self.targets[chosen].to_vec(),
         };
