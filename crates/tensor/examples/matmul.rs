@@ -67,12 +67,13 @@ fn main() {
     println!("detected {:?}; GFLOP/s on 1 and 2 threads, and the share of the peak of 1 and 2 cores", Isa::detect());
     for (m, n, k) in LAYERS {
         let (x, w, dy) = (Buffer::new(m * k), Buffer::new(n * k), Buffer::new(m * n));
-        let (x, w, dy) = (MatRef::new(x.get(), m, k), MatRef::new(w.get(), n, k), MatRef::new(dy.get(), m, n));
-        for (name, rows, cols, init, a, b, packed) in [
-            ("forward, packed", m, n, Init::Zero, x, w.t(), true),
-            ("forward", m, n, Init::Zero, x, w.t(), false),
-            ("dx, packed", m, k, Init::Zero, dy, w, true),
-            ("dw", n, k, Init::Add, dy.t(), x, false),
+        let (x_data, w_data, dy_data) = (x.get(), w.get(), dy.get());
+        let (x, w, dy) = (MatRef::new(x_data, m, k), MatRef::new(w_data, n, k), MatRef::new(dy_data, m, n));
+        for (name, rows, cols, init, a, b, packed, alone) in [
+            ("forward, packed", m, n, Init::Zero, x, w.t(), true, (x_data, (k, 1), w_data, (1, k))),
+            ("forward", m, n, Init::Zero, x, w.t(), false, (x_data, (k, 1), w_data, (1, k))),
+            ("dx, packed", m, k, Init::Zero, dy, w, true, (dy_data, (n, 1), w_data, (k, 1))),
+            ("dw", n, k, Init::Add, dy.t(), x, false, (dy_data, (1, n), x_data, (k, 1))),
         ] {
             let name = format!("{m} x {n} x {k} {name}");
             if !name.contains(&wanted) {
@@ -96,9 +97,50 @@ fn main() {
                 let peaks = pools.each_ref().map(|pool| peak(isa, pool));
                 let share = |i: usize| 100.0 * speeds[i] / peaks[i];
                 print!(" | {isa:?} {:5.0} {:5.0} ({:3.0}% {:3.0}%)", speeds[0], speeds[1], share(0), share(1));
+                if isa == Isa::F32 {
+                    let (size, add) = ((rows, cols, a.cols()), matches!(init, Init::Add));
+                    let time = best_s(|| gemm_alone(c.get_mut(), size, add, alone));
+                    print!(", {:3.0}% of gemm alone", 100.0 * speeds[0] / (flop / time / 1e9));
+                }
             }
             println!();
         }
+    }
+}
+
+/// A left operand and a right one, each with the steps from row to row and from column to column.
+type Operands<'a> = (&'a [f32], (usize, usize), &'a [f32], (usize, usize));
+
+/// The whole product in one call of the `gemm` crate on this thread.
+fn gemm_alone(c: &mut [f32], (m, n, k): (usize, usize, usize), add: bool, (a, a_step, b, b_step): Operands) {
+    assert!(c.len() >= m * n && a.len() >= m * k && b.len() >= k * n);
+    let step = |step: usize| isize::try_from(step).expect("a step inside a slice fits");
+    let none = gemm::Parallelism::None;
+    let (to, a, b) = (c.as_mut_ptr(), a.as_ptr(), b.as_ptr());
+    let ((a_row, a_col), (b_row, b_col)) = (a_step, b_step);
+    // SAFETY: the slices hold what the sizes name.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            to,
+            1,
+            step(n),
+            add,
+            a,
+            step(a_col),
+            step(a_row),
+            b,
+            step(b_col),
+            step(b_row),
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            none,
+        );
     }
 }
 

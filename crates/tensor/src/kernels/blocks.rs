@@ -180,7 +180,7 @@ pub(super) fn product_packed(
     pool: Option<&ThreadPool>,
 ) {
     assert!(right.len() >= packed_lines(c.cols, a.cols));
-    let grid = Grid::of(c.rows, c.cols, 128, 1024);
+    let grid = Grid::of((c.rows, c.cols), (128, 1024), pool);
     let num_cols = c.cols;
     let (c, right) = (Output::new(&mut c), Panels::whole(right, a.cols));
     let run = |left: Option<Panels>| {
@@ -285,22 +285,20 @@ impl Product<'_> {
 
     /// One tile of a C in bf16, strip by strip: sums wait in the first-level cache, where the panel of A is found again
     /// for each panel of B, until they are complete.
-    fn strips(
-        &self,
-        (kernel, strip): (&Kernel, &mut Strip),
-        left: Rows,
-        (rows, cols): (Range<usize>, Range<usize>),
-    ) {
+    fn strips(&self, (kernel, strip): (&Kernel, &mut Strip), left: Rows, (rows, cols): (Range<usize>, Range<usize>)) {
         let k = self.a.cols;
         let depth = chunk_of(k);
-        for (row, first) in rows.clone().step_by(PANEL).flat_map(|row| cols.clone().step_by(STRIP).map(move |col| (row, col))) {
+        for (row, first) in
+            rows.clone().step_by(PANEL).flat_map(|row| cols.clone().step_by(STRIP).map(move |col| (row, col)))
+        {
             let size = (PANEL.min(rows.end - row), STRIP.min(cols.end - first));
             for step in (0..k).step_by(depth) {
                 let num_blocks = depth.min(k - step).div_ceil(DEPTH);
                 for col in (first..first + size.1).step_by(PANEL) {
                     let operands = (self.panel(left, row, step), self.right.at(col, step));
                     let at = strip.0.as_mut_ptr().cast::<f32>().wrapping_add(col - first);
-                    let start = if step == 0 { self.start(row, col, 0) } else { Start { row: at, stride: STRIP_STRIDE } };
+                    let start =
+                        if step == 0 { self.start(row, col, 0) } else { Start { row: at, stride: STRIP_STRIDE } };
                     let size = (size.0, PANEL.min(first + size.1 - col));
                     // SAFETY: as in `chunk`; the strip has room for whole microtiles.
                     unsafe { kernel.fill(num_blocks, operands, start, (at, STRIP_STRIDE), size) };

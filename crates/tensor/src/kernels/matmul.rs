@@ -256,15 +256,21 @@ pub(super) struct Grid {
     tile_cols: usize,
 }
 
-/// Fewer tiles leave threads idle.
-const MIN_TILES: usize = 8;
+/// Tiles for each thread, at least: with one, a thread that comes late keeps all others waiting.
+const TILES_PER_THREAD: usize = 2;
 
 impl Grid {
-    /// Tiles of at most `tile_rows x tile_cols`, halved (never below 64 by 64) until there are enough of them.
-    pub(super) fn of(rows: usize, cols: usize, tile_rows: usize, tile_cols: usize) -> Self {
+    /// Tiles of at most `tile_rows x tile_cols`, halved (never below 64 by 64) until there are enough of them for the pool.
+    /// Fewer tiles are packed less often.
+    pub(super) fn of(
+        (rows, cols): (usize, usize),
+        (tile_rows, tile_cols): (usize, usize),
+        pool: Option<&ThreadPool>,
+    ) -> Self {
+        let min_tiles = pool.map_or(1, |pool| TILES_PER_THREAD * pool.current_num_threads());
         let even = |size: usize, tile: usize| size.div_ceil(size.div_ceil(tile)).next_multiple_of(32);
         let mut grid = Self { rows, cols, tile_rows: even(rows, tile_rows), tile_cols: even(cols, tile_cols) };
-        while grid.len() < MIN_TILES && grid.tile_rows.max(grid.tile_cols) > 64 {
+        while grid.len() < min_tiles && grid.tile_rows.max(grid.tile_cols) > 64 {
             if grid.tile_rows > 64 {
                 grid.tile_rows = even(rows, grid.tile_rows / 2);
             } else {
@@ -301,7 +307,7 @@ pub(super) fn each_job(pool: Option<&ThreadPool>, num_jobs: usize, job: impl Fn(
 fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
     debug_assert!(matches!(c.data, ElementsMut::F32(_)), "devices without bf16 products have no matrices of bf16");
     let output = Output::new(&mut c);
-    let grid = Grid::of(a.rows, b.cols, 512, 1024);
+    let grid = Grid::of((a.rows, b.cols), (512, 1024), pool);
     each_job(pool, grid.len(), |idx| {
         let (rows, cols) = grid.tile(idx);
         let (a, b) = (a.some_rows(rows.clone()), b.t().some_rows(cols.clone()).t());
@@ -495,8 +501,9 @@ mod tests {
 
     #[test]
     fn small_outputs_still_make_jobs() {
+        let pool = pool(4);
         for (rows, cols) in [(256, 256), (768, 256), (256, 768), (384, 384), (4096, 256)] {
-            assert!(Grid::of(rows, cols, 128, 1024).len() >= MIN_TILES, "{rows} x {cols}");
+            assert!(Grid::of((rows, cols), (128, 1024), Some(&pool)).len() >= 8, "{rows} x {cols}");
         }
     }
 

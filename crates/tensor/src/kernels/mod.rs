@@ -4,9 +4,9 @@
 //! matmul ──> pack B once (panels of 32 columns) ──> jobs = fixed output tiles ──> pack A, 32 x 32 microtiles
 //! ```
 //!
-//! What is absent: no choice depends on the number of threads or on a clock. The cut into jobs follows from the shape
-//! alone, `k` is never split between jobs, and every output element sums its products in one fixed order, so a product
-//! has the same bits on any number of threads. Bits do differ between instruction sets; the set in use belongs to a
+//! What is absent: no choice depends on a clock, and none that depends on the number of threads changes a bit. `k` is never
+//! split between jobs, and every output element sums its products in one fixed order, so a product has the same bits on
+//! any number of threads. Bits do differ between instruction sets; the set in use belongs to a
 //! run's record.
 //!
 //! Operands are rounded to bf16 (nearest, ties to even) while they are packed. The bf16 instructions treat subnormal

@@ -186,7 +186,11 @@ static INTERLEAVE: [u16; 32] = {
 /// # Safety
 /// The CPU has the instructions of [`pack`]; `to` is valid for writing what `size` names.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn store_narrow<const N: usize>(sums: &[[f32; N]; PANEL], to: (*mut bf16, usize), size: (usize, usize)) {
+pub(super) unsafe fn store_narrow<const N: usize>(
+    sums: &[[f32; N]; PANEL],
+    to: (*mut bf16, usize),
+    size: (usize, usize),
+) {
     for (i, row) in sums.iter().enumerate().take(size.0) {
         let to = to.0.wrapping_byte_add(i * to.1);
         for (col, sums) in (0..size.1).step_by(PANEL).zip(row.as_chunks::<PANEL>().0) {
