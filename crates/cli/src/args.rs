@@ -128,6 +128,14 @@ pub enum Command {
         #[arg(long, default_value_t = 15)]
         mask: usize,
     },
+    /// Show what the sources hold: sizes, telling words, lines that repeat, documents far out
+    ///
+    /// Words are telling that occur more often than in the sources of `reference`. The same is a section of the report.
+    #[command(after_help = "Examples:\n  arable profile\n  arable profile --json > profile.json")]
+    Profile,
+    /// Try decisions about data about it
+    #[command(subcommand, after_help = "Example:\n  arable data rules --keep gopher_quality")]
+    Data(DataCommand),
     /// Find doubtful labels, and put right what people agree on
     #[command(subcommand, after_help = LABELS)]
     Labels(LabelsCommand),
@@ -137,6 +145,26 @@ pub enum Command {
     /// Show the configuration with everything filled in, or what it may hold
     #[command(subcommand, after_help = "Example:\n  arable config show --origin")]
     Config(ConfigCommand),
+}
+
+/// What to do about data.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum DataCommand {
+    /// List what is measured of every document and the rules there are: the names that `corpus.keep` may use
+    #[command(after_help = "Example:\n  arable data attributes")]
+    Attributes,
+    /// Show what each condition of `corpus.keep` would leave out, with samples
+    ///
+    /// Nothing is removed. Attributes are measured once; another expression takes seconds.
+    #[command(after_help = "Examples:\n  arable data rules\n  arable data rules --keep gopher_repetition --samples 5")]
+    Rules {
+        /// The expression to try [default: the one of the configuration]
+        #[arg(long, value_name = "EXPRESSION")]
+        keep: Option<String>,
+        /// Documents to show for each condition
+        #[arg(long, default_value_t = 2)]
+        samples: usize,
+    },
 }
 
 const LABELS: &str = "\
@@ -227,13 +255,14 @@ impl Command {
     /// was started with.
     fn takes(&self) -> &'static [&'static str] {
         match self {
-            Self::Init { .. } | Self::Config(ConfigCommand::Schema) => &[],
+            Self::Init { .. } | Self::Config(ConfigCommand::Schema) | Self::Data(DataCommand::Attributes) => &[],
             Self::Run { .. } => &["--config", "--set", "--out", "--threads", "--precision"],
             Self::Resume { .. } => &["--config", "--out", "--threads"],
             Self::Report { .. } | Self::Runs => &["--config", "--out"],
             Self::Bench { .. } => &["--threads", "--precision"],
             Self::Demo => &["--set", "--out", "--threads", "--precision"],
             Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],
+            Self::Profile | Self::Data(DataCommand::Rules { .. }) => &["--config", "--set", "--out", "--threads"],
             Self::Labels(LabelsCommand::Suspects { .. }) => &["--config", "--set", "--threads"],
             Self::Labels(LabelsCommand::Review { .. }) => &["--config", "--set"],
         }

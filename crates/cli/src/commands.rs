@@ -22,7 +22,8 @@ use crate::progress::Printer;
 
 const CONFIG: &str = "arable.toml";
 
-fn out(global: &Global) -> PathBuf {
+/// The folder of the runs.
+pub fn out(global: &Global) -> PathBuf {
     global.out.clone().unwrap_or_else(|| "runs".into())
 }
 

@@ -30,7 +30,8 @@ pub fn run(global: &Global, command: &LabelsCommand) -> Result<()> {
     }
 }
 
-fn print(global: &Global, facts: &impl serde::Serialize, text: &str) -> Result<()> {
+/// Prints what a command found: facts as JSON where they are asked for, and the text for people.
+pub fn print(global: &Global, facts: &impl serde::Serialize, text: &str) -> Result<()> {
     if global.json {
         println!("{}", serde_json::to_string_pretty(facts)?);
     }
@@ -89,7 +90,7 @@ fn from_word(text: &str) -> &str {
     text[before..].split_once(' ').map_or(text, |(_, rest)| if before == 0 { text } else { rest })
 }
 
-fn cut(text: &str, width: usize) -> String {
+pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width { text.to_owned() } else { text.chars().take(width - 1).chain(['…']).collect() }
 }
 

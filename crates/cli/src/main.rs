@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod data;
 mod errors;
 mod labels;
 mod pack;
@@ -51,6 +52,8 @@ fn run(args: &Args) -> Result<()> {
             commands::bench(global, part.as_deref(), shape)
         }
         Command::Demo => commands::demo(global),
+        Command::Profile => data::profile(global),
+        Command::Data(command) => data::run(global, command),
         Command::Labels(command) => labels::run(global, command),
         Command::Runs => commands::runs(global),
         Command::Config(ConfigCommand::Show { origin }) => commands::config_show(global, *origin),

@@ -1,5 +1,7 @@
 //! What a person may set about sources, curation and tasks.
 
+use std::collections::BTreeMap;
+
 use arable_core::{Fraction, Probability};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -134,6 +136,13 @@ pub struct CorpusConfig {
     pub held_out: Fraction,
     /// Documents with fewer words (separated by white space) are dropped.
     pub min_words: usize,
+    /// Documents stay for which this holds: an SQL expression over attributes and rules, such as
+    /// `gopher_quality AND language = 'eng'`. `arable data attributes` lists their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// Names for expressions, to be used in `keep` and in each other.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rule: BTreeMap<String, String>,
 }
 
 impl Default for CorpusConfig {
@@ -146,6 +155,8 @@ impl Default for CorpusConfig {
             pii: PiiConfig::default(),
             held_out: fraction(0.02),
             min_words: 5,
+            keep: None,
+            rule: BTreeMap::new(),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use arable_core::{Document, Hint, Seed};
 
+use crate::attributes::Attributes;
 use crate::config::{CorpusConfig, SourceConfig};
+use crate::decide::{DecideError, Decision};
 use crate::dedup::dedup;
 use crate::near::{NearDeduped, RefusedPair, near_dedup};
 use crate::overlap::{HeldOutSet, OverlapCounts, remove_overlap};
@@ -37,16 +39,24 @@ pub enum CurateError {
         /// Why.
         source: Box<ReadError>,
     },
+    /// The expression in `keep` cannot decide.
+    #[error("decide which documents stay")]
+    Decide {
+        /// Why.
+        source: Box<DecideError>,
+    },
     /// No document is left.
     #[error(
-        "keep a document: of {num_documents} there are {num_too_short} too short, {num_duplicates} duplicates, \
-         {num_overlap} with held-out examples"
+        "keep a document: of {num_documents} there are {num_too_short} too short, {num_filtered} that `keep` leaves out, \
+         {num_duplicates} duplicates, {num_overlap} with held-out examples"
     )]
     NothingLeft {
         /// Documents read.
         num_documents: usize,
         /// Documents with too few words.
         num_too_short: usize,
+        /// Documents for which `keep` does not hold.
+        num_filtered: usize,
         /// Documents dropped as duplicates.
         num_duplicates: usize,
         /// Documents that hold held-out examples.
@@ -66,8 +76,10 @@ impl Hint for CurateError {
             Self::NoSource => "add a `[[corpus.source]]` with a `name` and a `path`".to_owned(),
             Self::SourceName { .. } => "give every source a name of its own, without `/`".to_owned(),
             Self::Read { source, .. } => return source.hint(),
+            Self::Decide { source } => return source.hint(),
             Self::NothingLeft { .. } => {
-                "lower `min_words`, or add documents that are not copies of the tasks' held-out examples".to_owned()
+                "lower `min_words`, loosen `keep`, or add documents that are not copies of the tasks' held-out examples"
+                    .to_owned()
             }
             Self::OneCluster { .. } => "add documents, or set `group` to a field that tells documents apart".to_owned(),
         })
@@ -98,6 +110,10 @@ pub struct CorpusCounts {
     pub sources: Vec<SourceCounts>,
     /// Documents with too few words.
     pub num_too_short: usize,
+    /// Documents for which `keep` does not hold.
+    pub num_filtered: usize,
+    /// What the conditions of `keep` did, in order.
+    pub rules: Vec<RuleCounts>,
     /// Documents removed because of an equal text.
     pub num_exact_duplicates: usize,
     /// Documents removed because of a text equal after normalisation.
@@ -120,6 +136,17 @@ pub struct CorpusCounts {
     pub rejects: BTreeMap<String, usize>,
 }
 
+/// What one condition of `keep` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleCounts {
+    /// The rules that it stands in, and what it says.
+    pub name: String,
+    /// Documents for which it does not hold.
+    pub num_failed: usize,
+    /// Documents for which it alone does not hold.
+    pub num_failed_alone: usize,
+}
+
 /// Counts of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceCounts {
@@ -135,25 +162,34 @@ pub struct SourceCounts {
     pub num_kept: usize,
 }
 
-/// Reads the sources (paths relative to `root`), drops documents that are too short, duplicates, and documents that
-/// hold one of the held-out examples, masks personal data, and keeps a part aside. The result depends on what the files hold, on the
-/// configuration and on the seed alone.
+/// Documents as they were read, before curation.
+#[derive(Debug, Default)]
+pub struct ReadCorpus {
+    /// Documents by source, file and line.
+    pub documents: Vec<Document>,
+    /// Records that could not be read.
+    pub rejects: Vec<Reject>,
+    counts: Vec<SourceCounts>,
+}
+
+/// Drops documents that are too short, those for which `keep` does not hold, duplicates, and those that hold one of the
+/// held-out examples, masks personal data, and keeps a part aside. `attributes` are those of all documents; without `keep`,
+/// none are needed. The result depends on what was read, on the configuration and on the seed alone.
 ///
 /// # Errors
-/// When a source cannot be read or has too many rejects, or when nothing is left to train on.
+/// When `keep` cannot decide, or when nothing is left to train on.
 pub fn curate(
     config: &CorpusConfig,
-    root: &Path,
+    read: ReadCorpus,
+    attributes: &[Attributes],
     held_out_texts: &[HeldOutSet],
     seed: Seed,
 ) -> Result<Curated, CurateError> {
-    check_sources(&config.source)?;
-    let read = read_all(config, root)?;
     let names: Vec<&str> = config.source.iter().map(|source| source.name.as_str()).collect();
     let num_documents = read.documents.len();
 
-    let (documents, mut dropped) = drop_short(read.documents, config.min_words);
-    let deduped = dedup(&config.dedup, &names, documents);
+    let Filtered { kept, mut dropped, rules } = filter(config, read.documents, attributes)?;
+    let deduped = dedup(&config.dedup, &names, kept);
     dropped.extend(deduped.dropped);
     let (kept, refused) = match &config.dedup.near {
         None => (deduped.kept, Vec::new()),
@@ -169,7 +205,7 @@ pub fn curate(
     let pii = remove_pii(&mut overlap.kept, &config.pii.mask);
     let counts = count_dropped(
         &dropped,
-        CorpusCounts { sources: read.counts, overlap: overlap.counts, pii, ..CorpusCounts::default() },
+        CorpusCounts { sources: read.counts, overlap: overlap.counts, pii, rules, ..CorpusCounts::default() },
     );
     if overlap.kept.is_empty() {
         return Err(nothing_left(num_documents, &counts));
@@ -183,6 +219,46 @@ pub fn curate(
     let counts = count_kept(&parts.train, &parts.held_out, counts);
     let counts = CorpusCounts { rejects: count_by_reason(&read.rejects), ..counts };
     Ok(Curated { train: parts.train, held_out: parts.held_out, dropped, refused, rejects: read.rejects, counts })
+}
+
+struct Filtered {
+    kept: Vec<Document>,
+    dropped: Vec<Dropped>,
+    rules: Vec<RuleCounts>,
+}
+
+/// Drops short documents and those for which `keep` does not hold.
+fn filter(config: &CorpusConfig, documents: Vec<Document>, attributes: &[Attributes]) -> Result<Filtered, CurateError> {
+    let Some(keep) = &config.keep else {
+        let (kept, dropped) = drop_short(documents, config.min_words);
+        return Ok(Filtered { kept, dropped, rules: Vec::new() });
+    };
+    let wrong = |error| CurateError::Decide { source: Box::new(error) };
+    let decision = Decision::new(keep, &config.rule).map_err(wrong)?;
+    let failed = decision.failed(&documents, attributes).map_err(wrong)?;
+    let conditions: Vec<&str> = decision.conditions().collect();
+    let (kept, dropped): (Vec<_>, Vec<_>) =
+        documents.into_iter().zip(&failed).partition(|(_, failed)| failed.is_empty());
+    let drop = |(document, failed): (Document, &Vec<usize>)| {
+        let failed = failed.iter().map(|&idx| conditions[idx].to_owned()).collect();
+        Dropped { document, reason: DropReason::Filtered { failed } }
+    };
+    let (kept, mut all) = drop_short(kept.into_iter().map(|(document, _)| document).collect(), config.min_words);
+    all.extend(dropped.into_iter().map(drop));
+    Ok(Filtered { kept, dropped: all, rules: count_rules(&decision, &failed) })
+}
+
+/// What each condition of `decision` did; `failed` as [`Decision::failed`] gives them.
+pub fn count_rules(decision: &Decision, failed: &[Vec<usize>]) -> Vec<RuleCounts> {
+    let mut rules: Vec<RuleCounts> =
+        decision.conditions().map(|name| RuleCounts { name: name.to_owned(), ..RuleCounts::default() }).collect();
+    for failed in failed {
+        for &idx in failed {
+            rules[idx].num_failed += 1;
+            rules[idx].num_failed_alone += usize::from(failed.len() == 1);
+        }
+    }
+    rules
 }
 
 fn check_sources(sources: &[SourceConfig]) -> Result<(), CurateError> {
@@ -199,15 +275,13 @@ fn check_sources(sources: &[SourceConfig]) -> Result<(), CurateError> {
     if sources.is_empty() { Err(CurateError::NoSource) } else { Ok(()) }
 }
 
-#[derive(Default)]
-struct Read {
-    documents: Vec<Document>,
-    rejects: Vec<Reject>,
-    counts: Vec<SourceCounts>,
-}
-
-fn read_all(config: &CorpusConfig, root: &Path) -> Result<Read, CurateError> {
-    let mut read = Read::default();
+/// Reads the sources, whose paths are relative to `root`.
+///
+/// # Errors
+/// When a source has no usable name, cannot be read or has too many rejects.
+pub fn read_corpus(config: &CorpusConfig, root: &Path) -> Result<ReadCorpus, CurateError> {
+    check_sources(&config.source)?;
+    let mut read = ReadCorpus::default();
     for source in &config.source {
         let failed = |error| CurateError::Read { name: source.name.clone(), source: Box::new(error) };
         let (documents, rejects) = read_one(source, root).map_err(failed)?;
@@ -251,6 +325,7 @@ fn count_dropped(dropped: &[Dropped], mut counts: CorpusCounts) -> CorpusCounts 
     for Dropped { reason, .. } in dropped {
         let count = match reason {
             DropReason::TooShort { .. } => &mut counts.num_too_short,
+            DropReason::Filtered { .. } => &mut counts.num_filtered,
             DropReason::ExactDuplicate { .. } => &mut counts.num_exact_duplicates,
             DropReason::NormalizedDuplicate { .. } => &mut counts.num_normalized_duplicates,
             DropReason::NearDuplicate { .. } => &mut counts.num_near_duplicates,
@@ -275,6 +350,7 @@ fn nothing_left(num_documents: usize, counts: &CorpusCounts) -> CurateError {
     CurateError::NothingLeft {
         num_documents,
         num_too_short: counts.num_too_short,
+        num_filtered: counts.num_filtered,
         num_duplicates: counts.num_exact_duplicates + counts.num_normalized_duplicates + counts.num_near_duplicates,
         num_overlap: counts.num_overlap,
     }
@@ -300,6 +376,37 @@ mod tests {
         texts.into_iter().map(|text| format!("{}\n", serde_json::json!({ "text": text }))).collect()
     }
 
+    fn curate_all(config: &CorpusConfig, root: &Path, sets: &[HeldOutSet], seed: Seed) -> Result<Curated, CurateError> {
+        let read = read_corpus(config, root)?;
+        let attributes = crate::measure_all(&read.documents);
+        curate(config, read, &attributes, sets, seed)
+    }
+
+    #[test]
+    fn what_keep_leaves_out_is_counted_by_condition() {
+        let texts =
+            ["a document with five words", "four words are here", "many many many many many many words", "x y z"];
+        let root = root_with(&[("a.jsonl", &lines((0..12).map(|i| format!("{i} {}", texts[i % 4]))))]);
+        let mut config = config(&[("a", "a.jsonl")]);
+        config.keep = Some("varied AND num_words > 5".into());
+        config.rule = [("varied".into(), "unique_word_ratio > 0.5".into())].into();
+        let curated = curate_all(&config, root.path(), &[], Seed(1)).unwrap();
+        let rule =
+            |name: &str, num_failed, num_failed_alone| RuleCounts { name: name.into(), num_failed, num_failed_alone };
+        let counts = &curated.counts;
+        assert_eq!(counts.rules, [rule("varied: unique_word_ratio > 0.5", 3, 3), rule("num_words > 5", 6, 6)]);
+        assert_eq!((counts.num_filtered, counts.num_train + counts.num_held_out), (9, 3));
+        let reason = DropReason::Filtered { failed: vec!["num_words > 5".into()] };
+        assert_eq!(curated.dropped.iter().filter(|dropped| dropped.reason == reason).count(), 6);
+
+        config.keep = Some("num_words > 100".into());
+        let error = curate_all(&config, root.path(), &[], Seed(1)).unwrap_err();
+        assert!(error.to_string().contains("12 that `keep` leaves out"), "{error}");
+        config.keep = Some("num_word > 100".into());
+        let error = curate_all(&config, root.path(), &[], Seed(1)).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "did you mean `num_words`?");
+    }
+
     #[test]
     fn everything_is_kept_or_counted() {
         let planted = "one two three four five six seven eight nine ten";
@@ -308,11 +415,11 @@ mod tests {
         let root = root_with(&[("a.jsonl", &(a + &lines(["a document, number 3".into()]))), ("b.jsonl", &b)]);
         let sets = [HeldOutSet { task: "t".into(), texts: vec![("x".into(), planted.into())] }];
         let mut config = config(&[("a", "a.jsonl"), ("b", "b.jsonl")]);
-        let error = curate(&config, root.path(), &sets, Seed(1)).unwrap_err();
+        let error = curate_all(&config, root.path(), &sets, Seed(1)).unwrap_err();
         assert!(error.hint().unwrap().starts_with("most often `invalid_json`"), "{error:?}");
 
         config.max_reject_rate = arable_core::Probability::new(0.25).unwrap();
-        let curated = curate(&config, root.path(), &sets, Seed(1)).unwrap();
+        let curated = curate_all(&config, root.path(), &sets, Seed(1)).unwrap();
         let counts = &curated.counts;
         assert_eq!((counts.num_train, counts.num_held_out, counts.num_train_words), (16, 4, 64));
         assert_eq!((counts.num_too_short, counts.num_overlap), (1, 1));
@@ -337,9 +444,9 @@ mod tests {
         let texts = |curated: &Curated| {
             curated.train.iter().chain(&curated.held_out).map(|document| document.text.clone()).collect::<String>()
         };
-        let left = curate(&config, root.path(), &[], Seed(1)).unwrap();
+        let left = curate_all(&config, root.path(), &[], Seed(1)).unwrap();
         config.pii.mask = vec![PiiKind::Email];
-        let masked = curate(&config, root.path(), &[], Seed(1)).unwrap();
+        let masked = curate_all(&config, root.path(), &[], Seed(1)).unwrap();
         let expected = [
             (PiiKind::Email, PiiCounts { num_found: 3, num_documents: 2 }),
             (PiiKind::Phone, PiiCounts { num_found: 1, num_documents: 1 }),
@@ -360,7 +467,7 @@ mod tests {
             ("empty.jsonl", ""),
         ]);
         let check = |sources: &[(&str, &str)], expected: &str| {
-            let error = curate(&config(sources), root.path(), &[], Seed(1)).unwrap_err();
+            let error = curate_all(&config(sources), root.path(), &[], Seed(1)).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
             assert!(error.hint().is_some(), "{error}");
         };

@@ -1,14 +1,18 @@
 //! Reading, deduplication, decontamination and splitting of raw text, and reading of labelled tasks.
 //!
-//! The flow is one function, [`curate`]: read every source, drop what is too short, drop duplicates, drop what holds a
-//! held-out example of a task, mask personal data, keep a part aside. Nothing is dropped silently: what could not be
+//! The flow is three functions: [`read_corpus`] reads every source, [`measure_all`] gives every document its attributes,
+//! and [`curate`] drops what one expression over them leaves out, what is a duplicate and what holds a held-out example of
+//! a task, masks personal data, and keeps a part aside. Nothing is dropped silently: what could not be
 //! read is a [`Reject`], what was left out on purpose is a [`Dropped`], and both go to quarantine with their reason. No
 //! step depends on the order in which documents arrive. Tasks are read beside it by [`read_task`].
 
 mod archive;
+mod attributes;
+mod columns;
 mod config;
 mod conll;
 mod curate;
+mod decide;
 mod dedup;
 mod files;
 mod ids;
@@ -17,8 +21,10 @@ mod near;
 mod noise;
 mod overlap;
 mod pii;
+mod profile;
 mod read;
 mod reject;
+mod repetition;
 mod review;
 mod rows;
 mod split;
@@ -28,17 +34,23 @@ mod task;
 mod words;
 mod xml;
 
+pub use attributes::{Attributes, measure, measure_all};
+pub use columns::{ColumnsError, read_attributes, write_attributes};
 pub use config::{
     CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitConfig, TaskConfig,
     TaskKind, UnseenLabels,
 };
-pub use curate::{CorpusCounts, CurateError, Curated, SourceCounts, curate};
+pub use curate::{
+    CorpusCounts, CurateError, Curated, ReadCorpus, RuleCounts, SourceCounts, count_rules, curate, read_corpus,
+};
+pub use decide::{DecideError, Decision, FAMILIES, column_names};
 pub use dedup::{Deduped, dedup};
 pub use files::{FileError, content_digest};
 pub use near::{NearDeduped, RefusedPair, Similarity, near_dedup};
 pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
 pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
+pub use profile::{Outliers, Pair, Profile, SourceProfile, Spread, Term, profile};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};
 pub use review::{

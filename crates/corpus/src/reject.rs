@@ -171,6 +171,11 @@ pub enum DropReason {
         /// Words separated by white space.
         num_words: usize,
     },
+    /// Conditions of the expression that decides do not hold.
+    Filtered {
+        /// What does not hold.
+        failed: Vec<String>,
+    },
     /// The text is equal, byte for byte, to that of another document.
     ExactDuplicate {
         /// The document that stays.

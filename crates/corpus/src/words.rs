@@ -56,7 +56,7 @@ pub(crate) fn word_hashes(normalized: &str) -> Vec<u64> {
 }
 
 /// FNV-1a (Fowler, Noll, Vo), finished with a mixing step.
-fn hash_word(word: &str) -> u64 {
+pub(crate) fn hash_word(word: &str) -> u64 {
     let hash = word
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));

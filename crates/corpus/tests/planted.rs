@@ -10,7 +10,8 @@ use std::path::Path;
 
 use arable_core::{Draws, Probability, Seed};
 use arable_corpus::{
-    CorpusConfig, Curated, HeldOutSet, NearConfig, SourceConfig, TaskConfig, TaskKind, curate, read_source, read_task,
+    CorpusConfig, Curated, HeldOutSet, NearConfig, SourceConfig, TaskConfig, TaskKind, curate, read_corpus,
+    read_source, read_task,
 };
 
 use common::data;
@@ -74,7 +75,7 @@ fn curated(folder: &Path, sets: &[HeldOutSet]) -> Curated {
     let mut config = CorpusConfig { source: ["real", "planted"].map(source).to_vec(), ..CorpusConfig::default() };
     config.dedup.near = Some(NearConfig::default());
     config.max_reject_rate = Probability::new(1.0).unwrap();
-    curate(&config, folder, sets, Seed(1)).unwrap()
+    curate(&config, read_corpus(&config, folder).unwrap(), &[], sets, Seed(1)).unwrap()
 }
 
 /// The places of documents and records of the source `planted` that were left out, by line.

@@ -10,7 +10,7 @@ use std::path::Path;
 use arable_core::{Document, Seed};
 use arable_corpus::{
     CorpusConfig, Curated, DropReason, HeldOutSet, OverlapConfig, PiiKind, SourceConfig, Task, TaskConfig, TaskKind,
-    curate, find_pii, read_source, read_task, remove_overlap,
+    curate, find_pii, read_corpus, read_source, read_task, remove_overlap,
 };
 
 use common::data;
@@ -118,7 +118,7 @@ fn curate_biomed(data: &Path) -> (Vec<HeldOutSet>, Curated) {
         CorpusConfig { source: ["medquad", "abstracts", "craft"].map(source).to_vec(), ..CorpusConfig::default() };
     let sets: Vec<_> = TASKS.iter().map(|task| HeldOutSet::of_task(&config.overlap, &read(task, data))).collect();
     let start = std::time::Instant::now();
-    let curated = curate(&config, data, &sets, Seed(1)).unwrap();
+    let curated = curate(&config, read_corpus(&config, data).unwrap(), &[], &sets, Seed(1)).unwrap();
     println!("curated in {:.1} s", start.elapsed().as_secs_f64());
     (sets, curated)
 }
@@ -203,8 +203,11 @@ fn curation_does_not_depend_on_source_files() {
         ..CorpusConfig::default()
     };
     let ids = |curated: Curated| curated.held_out.into_iter().map(|document| document.id).collect::<Vec<_>>();
-    let one = curate(&config(&["biomed/corpus/craft.jsonl.gz"]), &data, &[], Seed(3)).unwrap();
-    let glob = curate(&config(&["biomed/corpus/cra*"]), &data, &[], Seed(3)).unwrap();
+    let curated = |path: &str| {
+        let config = config(&[path]);
+        curate(&config, read_corpus(&config, &data).unwrap(), &[], &[], Seed(3)).unwrap()
+    };
+    let (one, glob) = (curated("biomed/corpus/craft.jsonl.gz"), curated("biomed/corpus/cra*"));
     assert_eq!(one.counts, glob.counts);
     assert_eq!(ids(one), ids(glob));
 }

@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod bench;
 pub mod config;
+pub mod data;
 pub mod domain;
 pub mod labels;
 pub mod notice;
@@ -23,6 +24,8 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
     is::<config::ConfigError>(error)
         || is::<bench::BadShape>(error)
         || is::<arable_corpus::CurateError>(error)
+        || is::<arable_corpus::DecideError>(error)
+        || is::<data::NothingToTry>(error)
         || is::<arable_corpus::ReadError>(error)
         || is::<arable_corpus::FileError>(error)
         || is::<arable_corpus::TaskError>(error)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use arable_corpus::Profile;
 pub use arable_eval::{Convergence, ReliabilityBin};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Results {
     /// What was run, and on what.
     pub run: RunFacts,
+    /// What the sources hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// What was read, kept and left out.
     pub corpus: CorpusFacts,
     /// How the vocabulary fits the domain.
@@ -48,6 +52,12 @@ pub struct CorpusFacts {
     pub sources: Vec<SourceFacts>,
     /// Documents left out for having too few words.
     pub num_too_short: usize,
+    /// Documents for which `keep` does not hold.
+    #[serde(default)]
+    pub num_filtered: usize,
+    /// What the conditions of `keep` did, in order.
+    #[serde(default)]
+    pub rules: Vec<RuleFacts>,
     /// Documents removed because an equal text came before.
     pub num_exact_duplicates: usize,
     /// Documents removed because a text equal after normalisation came before.
@@ -70,6 +80,17 @@ pub struct CorpusFacts {
     pub num_train_words: usize,
     /// Rejected records by reason.
     pub rejects: BTreeMap<String, usize>,
+}
+
+/// What one condition of `keep` did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RuleFacts {
+    /// The rules that it stands in, and what it says.
+    pub name: String,
+    /// Documents for which it does not hold.
+    pub num_failed: usize,
+    /// Documents for which it alone does not hold.
+    pub num_failed_alone: usize,
 }
 
 /// Personal data of one kind.

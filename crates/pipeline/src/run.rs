@@ -19,7 +19,7 @@ use crate::domain::Domain;
 use crate::notice::{Cancelled, Notice, Reporter};
 use crate::report;
 use crate::results::{Results, RunFacts};
-use crate::stages::{self, adapt, corpus, pretrain, shards, tasks, tokenizer};
+use crate::stages::{self, adapt, attributes, corpus, pretrain, profile, shards, tasks, tokenizer};
 
 /// The version of the program.
 pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -92,12 +92,14 @@ impl<'a> Run<'a> {
 
     fn work(&mut self) -> Result<Results> {
         let tasks = tasks::run(self)?;
-        let corpus = corpus::run(self, &tasks)?;
+        let attributes = attributes::run(self)?;
+        let profile = profile::run(self, &attributes)?;
+        let corpus = corpus::run(self, &tasks, &attributes)?;
         let tokenizer = tokenizer::run(self, &corpus)?;
         let shards = shards::run(self, &corpus, &tokenizer)?;
         let pretrained = pretrain::run(self, &tokenizer, &shards)?;
         let adapted = adapt::run_all(self, &tasks, &tokenizer, &pretrained)?;
-        let parts = stages::Parts { corpus, tokenizer, shards, pretrained, adapted };
+        let parts = stages::Parts { profile, corpus, tokenizer, shards, pretrained, adapted };
         let results = stages::results(self, &parts)?;
         self.write_report(&results)?;
         Ok(results)

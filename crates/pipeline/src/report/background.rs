@@ -36,7 +36,7 @@ pub(super) fn pretraining(results: &Results) -> Section {
 }
 
 /// A table of a name and numbers, the names on the left.
-fn plain_table(heads: &[&str], rows: &[Vec<String>]) -> Markup {
+pub(super) fn plain_table(heads: &[&str], rows: &[Vec<String>]) -> Markup {
     html! {
         div.scroll {
             table.plain {
@@ -70,6 +70,7 @@ pub(super) fn corpus(results: &Results) -> Section {
                 @if !facts.sources.is_empty() { (sources(facts)) }
                 @if !facts.overlap.is_empty() { (overlap(facts)) }
                 (left_out(facts))
+                @if facts.num_filtered > 0 { (rules(facts)) }
                 @if !facts.pii.is_empty() { (pii(facts)) }
             } }
         },
@@ -114,10 +115,21 @@ fn pii(facts: &CorpusFacts) -> Markup {
     html! { div { h3 { "Personal data" } (plain_table(&["Kind", "Found", "Documents", "Now"], &rows)) } }
 }
 
+/// What each condition of `keep` left out.
+fn rules(facts: &CorpusFacts) -> Markup {
+    let row = |own: &crate::results::RuleFacts| {
+        vec![own.name.clone(), format::count(own.num_failed), format::count(own.num_failed_alone)]
+    };
+    let rows: Vec<Vec<String>> = facts.rules.iter().filter(|own| own.num_failed > 0).map(row).collect();
+    html! { div { h3 { "Conditions that do not hold" } (plain_table(&["Condition", "Documents", "It alone"], &rows)) } }
+}
+
 fn left_out(facts: &CorpusFacts) -> Markup {
     let rejects =
         facts.rejects.iter().map(|(reason, number)| vec![format!("rejected: {reason}"), format::count(*number)]);
     let duplicates = [
+        ("too few words", facts.num_too_short),
+        ("conditions of `keep`", facts.num_filtered),
         ("exact duplicates", facts.num_exact_duplicates),
         ("duplicates after normalisation", facts.num_normalized_duplicates),
         ("near-duplicates", facts.num_near_duplicates),

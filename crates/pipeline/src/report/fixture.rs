@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use arable_core::Seed;
 
+use arable_corpus::{Outliers, Pair, Profile, SourceProfile, Spread, Term};
+
 use crate::results::{
     Arm, Cell, Convergence, CorpusFacts, HeldOutPoint, OverlapFacts, PiiFacts, PretrainingFacts, PretrainingPoint,
-    ReliabilityBin, Results, RunFacts, SourceFacts, Summary, TaskResults, TokenizerFacts,
+    ReliabilityBin, Results, RuleFacts, RunFacts, SourceFacts, Summary, TaskResults, TokenizerFacts,
 };
 
 pub(super) const BUDGETS: [f64; 6] = [0.01, 0.02, 0.05, 0.1, 0.25, 1.0];
@@ -61,6 +63,7 @@ const SHAPES: [Shape; 4] = [
 pub(super) fn results() -> Results {
     Results {
         run: run_facts(),
+        profile: Some(profile()),
         corpus: corpus_facts(),
         tokenizer: TokenizerFacts {
             vocab_size: 8192,
@@ -86,6 +89,7 @@ pub(super) fn empty() -> Results {
             precision: "f32".into(),
             stages: Vec::new(),
         },
+        profile: None,
         corpus: CorpusFacts::default(),
         tokenizer: TokenizerFacts::default(),
         pretraining: PretrainingFacts::default(),
@@ -123,6 +127,50 @@ fn run_facts() -> RunFacts {
     }
 }
 
+fn profile() -> Profile {
+    let source = |name: &str, num_documents, num_words, divergence_from_rest| SourceProfile {
+        name: name.into(),
+        num_documents,
+        num_words,
+        years: [("1998".to_owned(), 12), ("2021".to_owned(), 40)].into(),
+        divergence_from_rest,
+    };
+    let term = |term: &str, count, log_ratio| Term {
+        term: term.into(),
+        count,
+        per_million: 0.0,
+        log_ratio,
+        log_likelihood: 0.0,
+    };
+    let spread = Spread { mean: 190.0, quantiles: [4.0, 38.0, 120.0, 187.0, 240.0, 391.0, 12_004.0] };
+    Profile {
+        num_documents: 49_414,
+        num_words: 11_400_986,
+        num_distinct_words: 214_880,
+        sources: vec![
+            source("pubmed-abstracts", 48_210, 9_870_114, 0.21),
+            source("open-textbooks", 1_204, 1_530_872, 0.21),
+        ],
+        languages: vec![("eng".into(), 49_102), ("fra".into(), 12), (String::new(), 300)],
+        attributes: [("num_words".to_owned(), spread)].into(),
+        words: vec![term("receptor", 40_122, 11.2), term("tumour", 31_007, 9.0)],
+        phrases: vec![term("growth factor", 8_012, 12.4)],
+        pairs: vec![Pair { words: ["kinase".into(), "phosphorylation".into()], num_documents: 2_204, npmi: 0.61 }],
+        boilerplate: vec![(
+            "All rights reserved. No part of this page may be copied without leave of its authors.".into(),
+            977,
+        )],
+        divergence_from_general: Some(0.412),
+        outliers: vec![Outliers {
+            attribute: "num_words".into(),
+            bound: 600.0,
+            num_documents: 41,
+            examples: vec![("open-textbooks/c7".into(), 12_004.0)],
+        }],
+        ..Profile::default()
+    }
+}
+
 fn corpus_facts() -> CorpusFacts {
     let source = |name: &str, num_documents, num_words, num_rejected, num_kept| SourceFacts {
         name: name.into(),
@@ -131,6 +179,7 @@ fn corpus_facts() -> CorpusFacts {
         num_rejected,
         num_kept,
     };
+    let rule = |name: &str, num_failed, num_failed_alone| RuleFacts { name: name.into(), num_failed, num_failed_alone };
     let overlap = |shape: &Shape, num_examples_found, num_documents_removed| OverlapFacts {
         task: shape.name.into(),
         num_examples: shape.num_train / 5,
@@ -139,6 +188,12 @@ fn corpus_facts() -> CorpusFacts {
     };
     CorpusFacts {
         num_too_short: 17,
+        num_filtered: 312,
+        rules: vec![
+            rule("gopher_quality: num_words BETWEEN 50 AND 100000", 288, 271),
+            rule("gopher_quality: alpha_word_ratio >= 0.8", 36, 19),
+            rule("language = 'eng'", 0, 0),
+        ],
         num_overlap: 41,
         sources: vec![
             source("pubmed-abstracts", 48_210, 9_870_114, 12, 46_002),

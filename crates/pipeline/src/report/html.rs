@@ -54,6 +54,7 @@ fn sections(results: &Results) -> Vec<Section> {
         measured::convergence(results),
         measured::calibration(results),
         background::pretraining(results),
+        super::profile::profile(results),
         background::corpus(results),
         background::tokenizer(results),
         background::cost(results),

@@ -115,11 +115,12 @@ fn calibration(results: &Results) -> String {
 fn corpus(results: &Results) -> String {
     let facts = &results.corpus;
     let mut out = format!(
-        "{} with {} for training, {} held out. Left out: {} exact, {} normalised and {} near-duplicates, {} for overlap with \
+        "{} with {} for training, {} held out. Left out: {} by conditions, {} exact, {} normalised and {} near-duplicates, {} for overlap with \
          held-out examples, {} that could not be read.\n",
         format::counted(facts.num_train, "document"),
         format::counted(facts.num_train_words, "word"),
         format::count(facts.num_held_out),
+        format::count(facts.num_too_short + facts.num_filtered),
         format::count(facts.num_exact_duplicates),
         format::count(facts.num_normalized_duplicates),
         format::count(facts.num_near_duplicates),

@@ -13,6 +13,7 @@ mod format;
 mod html;
 mod markdown;
 mod measured;
+mod profile;
 mod scale;
 mod terminal;
 

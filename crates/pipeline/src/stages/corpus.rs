@@ -3,17 +3,17 @@
 use anyhow::Result;
 use arable_core::{Digest, Document};
 use arable_corpus::{
-    CorpusCounts, HeldOutSet, PiiConfig, SourceConfig, content_digest, curate, read_documents, write_documents,
-    write_quarantine,
+    CorpusCounts, HeldOutSet, PiiConfig, SourceConfig, content_digest, curate, read_corpus, read_documents,
+    write_documents, write_quarantine,
 };
 use arable_ledger::Artifact;
 use serde_json::json;
 
 use crate::advice::Advise;
 use crate::notice::Notice;
-use crate::results::{CorpusFacts, OverlapFacts, PiiFacts, SourceFacts};
+use crate::results::{CorpusFacts, OverlapFacts, PiiFacts, RuleFacts, SourceFacts};
 use crate::run::Run;
-use crate::stages::{file, joined, tasks, write_json};
+use crate::stages::{attributes, file, joined, tasks, write_json};
 
 const TRAIN: &str = "train.jsonl.zst";
 const HELD_OUT: &str = "held_out.jsonl.zst";
@@ -24,19 +24,21 @@ pub(crate) fn sources_digest(run: &Run<'_>, sources: &[SourceConfig]) -> Result<
     Ok(joined(digests.collect::<Result<Vec<_>>>()?))
 }
 
-pub(crate) fn inputs(run: &Run<'_>, tasks: &[Artifact]) -> Result<Vec<Digest>> {
+pub(crate) fn inputs(run: &Run<'_>, tasks: &[Artifact], attributes: &Artifact) -> Result<Vec<Digest>> {
     let files = sources_digest(run, &run.domain.config().corpus.source)?;
-    Ok([files].into_iter().chain(tasks.iter().map(Artifact::digest)).collect())
+    Ok([files, attributes.digest()].into_iter().chain(tasks.iter().map(Artifact::digest)).collect())
 }
 
 /// Curates the corpus against the held-out examples of every task.
-pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
+pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], attributes: &Artifact) -> Result<Artifact> {
     let config = run.domain.config().corpus.clone();
-    let inputs = inputs(run, tasks)?;
+    let inputs = inputs(run, tasks, attributes)?;
     run.stage("corpus", &config, &inputs, |run, draft| {
         let sets = tasks.iter().map(|artifact| Ok(HeldOutSet::of_task(&config.overlap, &tasks::load(artifact)?)));
         let sets = sets.collect::<Result<Vec<_>>>()?;
-        let curated = curate(&config, &run.domain.root, &sets, run.domain.config().seed).advise()?;
+        let read = read_corpus(&config, &run.domain.root).advise()?;
+        let known = if config.keep.is_some() { attributes::load(attributes, &read.documents)? } else { Vec::new() };
+        let curated = curate(&config, read, &known, &sets, run.domain.config().seed).advise()?;
         let path = |name: &str| draft.path().join(name);
         write_documents(&path(TRAIN), &curated.train).advise()?;
         write_documents(&path(HELD_OUT), &curated.held_out).advise()?;
@@ -49,9 +51,10 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact]) -> Result<Artifact> {
         write_json(&path("facts.json"), &facts)?;
         let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates + facts.num_near_duplicates;
         let text = format!(
-            "{} documents, {:.2} M words; {removed} duplicates, {} with held-out examples removed",
+            "{} documents, {:.2} M words; {} by `keep`, {removed} duplicates, {} with held-out examples removed",
             facts.num_train,
             facts.num_train_words as f64 / 1e6,
+            facts.num_filtered,
             facts.num_overlap,
         );
         Ok(json!({ "text": text }))
@@ -81,6 +84,16 @@ fn facts(counts: CorpusCounts, pii: &PiiConfig) -> CorpusFacts {
             })
             .collect(),
         num_too_short: counts.num_too_short,
+        num_filtered: counts.num_filtered,
+        rules: counts
+            .rules
+            .into_iter()
+            .map(|rule| RuleFacts {
+                name: rule.name,
+                num_failed: rule.num_failed,
+                num_failed_alone: rule.num_failed_alone,
+            })
+            .collect(),
         num_exact_duplicates: counts.num_exact_duplicates,
         num_normalized_duplicates: counts.num_normalized_duplicates,
         num_near_duplicates: counts.num_near_duplicates,

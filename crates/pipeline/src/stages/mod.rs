@@ -1,10 +1,12 @@
 //! The stages of a run: each a function from configuration and artifacts to an artifact.
 
 pub mod adapt;
+pub mod attributes;
 mod card;
 pub mod corpus;
 pub mod encode;
 pub mod pretrain;
+pub mod profile;
 pub mod shards;
 pub mod tasks;
 pub mod tokenizer;
@@ -25,6 +27,7 @@ use crate::stages::shards::ShardsFacts;
 
 /// The artifacts of a run.
 pub(crate) struct Parts {
+    pub profile: Artifact,
     pub corpus: Artifact,
     pub tokenizer: Artifact,
     pub shards: Artifact,
@@ -41,7 +44,8 @@ pub(crate) fn results(run: &Run<'_>, parts: &Parts) -> Result<Results> {
     let pretraining = pretrain::facts(run, &parts.pretrained)?;
     let tasks = parts.adapted.iter().map(|artifact| read_json(&file(artifact, "results.json")?));
     let tasks: Vec<TaskResults> = tasks.collect::<Result<_>>()?;
-    Ok(Results { run: run.facts(), corpus, tokenizer, pretraining, tasks })
+    let profile = Some(profile::load(&parts.profile)?);
+    Ok(Results { run: run.facts(), profile, corpus, tokenizer, pretraining, tasks })
 }
 
 /// Each stage and whether it is done, up to the first that is not.
@@ -55,7 +59,14 @@ pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
         known.push(artifact);
     }
     let tasks: Option<Vec<Artifact>> = known.into_iter().collect();
-    let corpus = tasks.as_ref().map(|tasks| run.is_done("corpus", &config.corpus, &corpus::inputs(run, tasks)?));
+    let attributes = run.is_done(attributes::KIND, &attributes::config(run), &attributes::inputs(run)?)?;
+    plan.push((attributes::KIND.to_owned(), attributes.is_some()));
+    let profile = attributes
+        .as_ref()
+        .map(|known| run.is_done(profile::KIND, &profile::config(run), &profile::inputs(run, known)?));
+    plan.push((profile::KIND.to_owned(), profile.transpose()?.flatten().is_some()));
+    let both = tasks.as_ref().zip(attributes.as_ref());
+    let corpus = both.map(|(tasks, known)| run.is_done("corpus", &config.corpus, &corpus::inputs(run, tasks, known)?));
     let corpus = corpus.transpose()?.flatten();
     let vocabulary = corpus
         .as_ref()

@@ -1,7 +1,7 @@
 //! The vocabulary of the domain, beside one of general text.
 
 use anyhow::Result;
-use arable_core::Digest;
+use arable_core::{Digest, Document};
 use arable_corpus::read_source;
 use arable_ledger::Artifact;
 use arable_tokenize::{TokenizerConfig, Vocabulary, fertility, train};
@@ -31,16 +31,16 @@ pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact) -> Result<Artifact> {
     let config = config(run);
     let inputs = inputs(run, corpus)?;
     run.stage("tokenizer", &config, &inputs, |run, draft| {
-        let (tokenizer, reference, markers, max_length) = &config;
+        let (tokenizer, _, markers, max_length) = &config;
         let documents = corpus::train(corpus)?;
         let vocabulary = train(tokenizer, documents.iter().map(|document| document.text.as_str()), markers).advise()?;
         vocabulary.save(draft.path(), *max_length).advise()?;
         let held_out: Vec<String> = corpus::held_out(corpus)?.into_iter().map(|document| document.text).collect();
-        let general = general_text(run, reference)?;
+        let general = reference(run)?;
         let fertility_general = if general.is_empty() {
             None
         } else {
-            let general = train(tokenizer, general.iter().map(String::as_str), markers).advise()?;
+            let general = train(tokenizer, general.iter().map(|document| document.text.as_str()), markers).advise()?;
             Some(fertility(&general, &held_out))
         };
         let facts = TokenizerFacts {
@@ -57,14 +57,15 @@ pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact) -> Result<Artifact> {
     })
 }
 
-fn general_text(run: &Run<'_>, reference: &ReferenceConfig) -> Result<Vec<String>> {
-    let mut texts = Vec::new();
-    for source in &reference.source {
+/// General text that the domain is compared with.
+pub(crate) fn reference(run: &Run<'_>) -> Result<Vec<Document>> {
+    let mut documents = Vec::new();
+    for source in &run.domain.config().reference.source {
         for record in read_source(source, &run.domain.root).advise()? {
-            texts.extend(record.advise()?.ok().map(|document| document.text));
+            documents.extend(record.advise()?.ok());
         }
     }
-    Ok(texts)
+    Ok(documents)
 }
 
 pub(crate) fn load(tokenizer: &Artifact) -> Result<Vocabulary> {

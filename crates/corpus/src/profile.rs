@@ -1,0 +1,557 @@
+//! A picture of a domain: how much there is of what, what sets it apart from general text, and what stands out.
+//!
+//! One pass over the documents. Counts of words are exact; runs of words are counted lossily (Manku and Motwani 2002), so
+//! that memory stays bounded. Documents are taken in blocks of fixed size and in order: the result depends neither on
+//! threads nor on chance.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasherDefault;
+
+use arable_core::Document;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::attributes::Attributes;
+use crate::pii::{PiiKind, find_pii};
+use crate::repetition::Same;
+use crate::words::{hash_word, mix, normalize};
+
+/// What a set of documents is like.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Documents.
+    pub num_documents: usize,
+    /// Words, separated by white space.
+    pub num_words: usize,
+    /// Distinct words, after normalisation.
+    pub num_distinct_words: usize,
+    /// Each source.
+    pub sources: Vec<SourceProfile>,
+    /// Documents by language, the most frequent first; an empty name where it cannot be told.
+    pub languages: Vec<(String, usize)>,
+    /// The distribution of each attribute.
+    pub attributes: BTreeMap<String, Spread>,
+    /// Distinct words after so many words: how fast the vocabulary grows (Heaps 1978).
+    pub growth: Vec<(usize, usize)>,
+    /// Words that set the documents apart from general text, the most telling first.
+    pub words: Vec<Term>,
+    /// Runs of two and three words that do.
+    pub phrases: Vec<Term>,
+    /// Pairs of telling words that occur in the same documents more often than chance has it.
+    pub pairs: Vec<Pair>,
+    /// Lines that occur in many documents.
+    pub boilerplate: Vec<(String, usize)>,
+    /// Documents whose text occurred before, after normalisation.
+    pub num_duplicates: usize,
+    /// Personal data by kind: places, and documents.
+    pub pii: BTreeMap<PiiKind, (usize, usize)>,
+    /// How far the words are from those of general text, between 0 and 1 (Jensen-Shannon, base 2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence_from_general: Option<f64>,
+    /// Rare documents that are alike in being far out: an attribute, and some of them.
+    pub outliers: Vec<Outliers>,
+}
+
+/// One source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceProfile {
+    /// Its name.
+    pub name: String,
+    /// Documents.
+    pub num_documents: usize,
+    /// Words.
+    pub num_words: usize,
+    /// Documents by year, where a time is given.
+    pub years: BTreeMap<String, usize>,
+    /// How far its words are from those of all other sources, between 0 and 1 (Jensen-Shannon, base 2).
+    pub divergence_from_rest: f64,
+}
+
+/// The distribution of a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The values that 0, 5, 25, 50, 75, 95 and 100 % of the documents do not exceed.
+    pub quantiles: [f64; 7],
+}
+
+/// A word or a run of words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Term {
+    /// The words, normalised.
+    pub term: String,
+    /// How often it occurs.
+    pub count: usize,
+    /// The same for each million words.
+    pub per_million: f64,
+    /// How much more often than in general text: a logarithm to base 2 (Hardie 2014).
+    pub log_ratio: f64,
+    /// How sure that is: the log-likelihood statistic (Dunning 1993); 15 is beyond chance at 1 in 10,000.
+    pub log_likelihood: f64,
+}
+
+/// Two words in the same documents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The words.
+    pub words: [String; 2],
+    /// Documents that hold both.
+    pub num_documents: usize,
+    /// From -1 (never together) over 0 (as chance has it) to 1 (never apart): normalised pointwise mutual information
+    /// (Bouma 2009).
+    pub npmi: f64,
+}
+
+/// Documents far out in one attribute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outliers {
+    /// The attribute.
+    pub attribute: String,
+    /// From here on a document is far out.
+    pub bound: f64,
+    /// How many there are.
+    pub num_documents: usize,
+    /// Some of them: id and value, the farthest first.
+    pub examples: Vec<(String, f64)>,
+}
+
+/// Documents counted at a time.
+const BLOCK: usize = 2048;
+/// Runs of words that are counted at most.
+const MAX_RUNS: usize = 1 << 21;
+const NUM_TERMS: usize = 40;
+const NUM_PAIRS: usize = 20;
+const NUM_LINES: usize = 20;
+/// What is telling occurs at least four times as often as in general text.
+const MIN_LOG_RATIO: f64 = 2.0;
+/// A term that occurs less often says little about a domain.
+const MIN_COUNT: usize = 5;
+
+/// Profiles documents, with `general` as the text that they are compared with; without any, no terms are telling.
+pub fn profile(documents: &[Document], attributes: &[Attributes], general: &[Document]) -> Profile {
+    assert_eq!(documents.len(), attributes.len(), "attributes of each document");
+    let counts = count(documents);
+    let reference = (!general.is_empty()).then(|| count(general));
+    let (words, phrases) = reference.as_ref().map_or_else(Default::default, |reference| {
+        (telling_words(&counts.words, &reference.words), telling_runs(&counts, reference, documents))
+    });
+    let (num_duplicates, boilerplate) = repeated(documents);
+    Profile {
+        num_documents: documents.len(),
+        num_words: attributes.iter().map(|attributes| attributes.num_words as usize).sum(),
+        num_distinct_words: counts.words.len(),
+        sources: sources(documents, attributes, &counts),
+        languages: languages(attributes),
+        attributes: spreads(attributes),
+        growth: counts.growth.clone(),
+        pairs: pairs(documents, &words),
+        words,
+        phrases,
+        boilerplate,
+        num_duplicates,
+        pii: pii(documents),
+        divergence_from_general: reference.map(|reference| divergence(&counts.words, &reference.words)),
+        outliers: outliers(documents, attributes),
+    }
+}
+
+type Counts = HashMap<String, usize>;
+type Runs = HashMap<u64, Run, BuildHasherDefault<Same>>;
+
+/// A run of words, by its hash: how often it occurs, and where first.
+#[derive(Clone, Copy)]
+struct Run {
+    count: usize,
+    document: usize,
+    word: usize,
+    num_words: usize,
+}
+
+/// Words and runs of words, counted.
+#[derive(Default)]
+struct Counted {
+    words: Counts,
+    runs: Runs,
+    by_source: BTreeMap<String, Counts>,
+    growth: Vec<(usize, usize)>,
+    num_words: usize,
+    /// Runs that occurred at most so often may have been forgotten.
+    forgotten: usize,
+}
+
+fn count(documents: &[Document]) -> Counted {
+    let mut all = Counted::default();
+    // Blocks are counted side by side and taken in order; a few at a time, so that their counts do not pile up.
+    let at_once = BLOCK * rayon::current_num_threads().max(1);
+    for first in (0..documents.len()).step_by(at_once) {
+        let some = &documents[first..documents.len().min(first + at_once)];
+        let parts: Vec<Counted> =
+            some.par_chunks(BLOCK).enumerate().map(|(at, block)| count_block(block, first + at * BLOCK)).collect();
+        parts.into_iter().for_each(|part| all.add(part));
+    }
+    all
+}
+
+/// Counts documents, of which the first is number `first`.
+fn count_block(documents: &[Document], first: usize) -> Counted {
+    let mut counted = Counted::default();
+    for (at, document) in documents.iter().enumerate() {
+        let text = normalize(&document.text);
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        counted.num_words += words.len();
+        let source = counted.by_source.entry(document.source.clone()).or_default();
+        words.iter().for_each(|word| increase(source, word, 1));
+        count_runs(&mut counted.runs, &words, first + at);
+    }
+    counted
+}
+
+/// Counts the runs of two and three words that begin and end with a word that says something, without numbers.
+fn count_runs(runs: &mut Runs, words: &[&str], document: usize) {
+    let hashes: Vec<u64> = words.iter().map(|word| hash_word(word)).collect();
+    let ends: Vec<bool> = words.iter().map(|word| word.len() > 1 && !AROUND.contains(word)).collect();
+    let is_number: Vec<bool> = words.iter().map(|word| word.starts_with(|c: char| c.is_numeric())).collect();
+    for num_words in 2..=3 {
+        for (word, run) in hashes.windows(num_words).enumerate() {
+            let last = word + num_words - 1;
+            if !ends[word] || !ends[last] || is_number[word..=last].contains(&true) {
+                continue;
+            }
+            let key = run.iter().fold(num_words as u64, |key, &hash| mix(key ^ hash));
+            runs.entry(key).or_insert(Run { count: 0, document, word, num_words }).count += 1;
+        }
+    }
+}
+
+/// Words that stand around every word.
+const AROUND: [&str; 44] = [
+    "a", "about", "all", "also", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "for", "from",
+    "had", "has", "have", "he", "her", "his", "if", "in", "into", "is", "it", "may", "not", "of", "on", "or", "such",
+    "than", "that", "the", "their", "these", "this", "to", "was", "were", "with", "your",
+];
+
+fn increase(counts: &mut Counts, key: &str, by: usize) {
+    match counts.get_mut(key) {
+        Some(count) => *count += by,
+        None => {
+            counts.insert(key.to_owned(), by);
+        }
+    }
+}
+
+impl Counted {
+    fn add(&mut self, part: Self) {
+        for (key, run) in part.runs {
+            self.runs.entry(key).or_insert(Run { count: 0, ..run }).count += run.count;
+        }
+        for (source, words) in part.by_source {
+            let own = self.by_source.entry(source).or_default();
+            for (word, count) in words {
+                increase(&mut self.words, &word, count);
+                increase(own, &word, count);
+            }
+        }
+        self.num_words += part.num_words;
+        self.growth.push((self.num_words, self.words.len()));
+        while self.runs.len() > MAX_RUNS {
+            self.forgotten += 1;
+            let least = self.forgotten;
+            self.runs.retain(|_, run| run.count > least);
+        }
+    }
+}
+
+/// The words that `own` holds far more often than `general`.
+fn telling_words(own: &Counts, general: &Counts) -> Vec<Term> {
+    let (num_own, num_general) = (total(own), total(general));
+    let is_word = |word: &str| word.chars().any(char::is_alphabetic) && word.chars().count() > 1;
+    let terms = own.iter().filter(|(word, count)| **count >= MIN_COUNT && is_word(word)).map(|(word, &count)| {
+        let other = general.get(word).copied().unwrap_or_default();
+        Term::new(word.clone(), (count as f64, num_own), (other as f64, num_general))
+    });
+    surest(terms.collect())
+}
+
+/// The runs of words that `own` holds far more often than `general`.
+fn telling_runs(own: &Counted, general: &Counted, documents: &[Document]) -> Vec<Term> {
+    let (num_own, num_general) = (own.num_words as f64, general.num_words.max(1) as f64);
+    let frequent = own.runs.iter().filter(|(_, run)| run.count >= MIN_COUNT);
+    let mut terms: Vec<(Term, Run)> = frequent
+        .map(|(key, &run)| {
+            let other = general.runs.get(key).map_or(0, |run| run.count);
+            (Term::new(String::new(), (run.count as f64, num_own), (other as f64, num_general)), run)
+        })
+        .filter(|(term, _)| term.log_ratio > MIN_LOG_RATIO)
+        .collect();
+    // The order of a map means nothing, that of documents does.
+    terms.sort_by(|(a, at_a), (b, at_b)| {
+        let place = |run: &Run| (run.document, run.word, run.num_words);
+        b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| place(at_a).cmp(&place(at_b)))
+    });
+    let said = |(term, run): (Term, Run)| {
+        let text = normalize(&documents[run.document].text);
+        let words: Vec<&str> = text.split_ascii_whitespace().skip(run.word).take(run.num_words).collect();
+        Term { term: words.join(" "), ..term }
+    };
+    terms.into_iter().take(NUM_TERMS).map(said).collect()
+}
+
+impl Term {
+    /// Counts out of so many words here and in general text.
+    fn new(term: String, (a, num_own): (f64, f64), (b, num_general): (f64, f64)) -> Self {
+        Self {
+            term,
+            count: a as usize,
+            per_million: 1e6 * a / num_own,
+            log_ratio: ((a / num_own) / ((b + 0.5) / num_general)).log2(),
+            log_likelihood: log_likelihood((a, num_own), (b, num_general)),
+        }
+    }
+}
+
+fn surest(mut terms: Vec<Term>) -> Vec<Term> {
+    terms.retain(|term| term.log_ratio > MIN_LOG_RATIO);
+    terms.sort_by(|a, b| b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| a.term.cmp(&b.term)));
+    terms.truncate(NUM_TERMS);
+    terms
+}
+
+fn total(counts: &Counts) -> f64 {
+    counts.values().sum::<usize>().max(1) as f64
+}
+
+/// Twice the logarithm of how much likelier two frequencies are than one for both (Dunning 1993, Rayson and Garside 2000).
+fn log_likelihood((a, c): (f64, f64), (b, d): (f64, f64)) -> f64 {
+    let part = |found: f64, expected: f64| if found > 0.0 { found * (found / expected).ln() } else { 0.0 };
+    2.0 * (part(a, c * (a + b) / (c + d)) + part(b, d * (a + b) / (c + d)))
+}
+
+/// The Jensen-Shannon divergence of two distributions of words, to base 2 (Lin 1991).
+fn divergence(a: &Counts, b: &Counts) -> f64 {
+    let (num_a, num_b) = (total(a), total(b));
+    let mut words: Vec<&String> = a.keys().chain(b.keys().filter(|word| !a.contains_key(*word))).collect();
+    // Sums of floats in one order.
+    words.sort_unstable();
+    let share = |counts: &Counts, word: &str, num: f64| counts.get(word).copied().unwrap_or_default() as f64 / num;
+    let part = |p: f64, middle: f64| if p > 0.0 { p * (p / middle).log2() } else { 0.0 };
+    let parts = words.into_iter().map(|word| {
+        let (p, q) = (share(a, word, num_a), share(b, word, num_b));
+        0.5 * (part(p, 0.5 * (p + q)) + part(q, 0.5 * (p + q)))
+    });
+    parts.sum::<f64>().clamp(0.0, 1.0)
+}
+
+fn sources(documents: &[Document], attributes: &[Attributes], counts: &Counted) -> Vec<SourceProfile> {
+    let mut sources: BTreeMap<&str, SourceProfile> = BTreeMap::new();
+    for (document, attributes) in documents.iter().zip(attributes) {
+        let own = sources.entry(&document.source).or_default();
+        own.num_documents += 1;
+        own.num_words += attributes.num_words as usize;
+        if let Some(year) = document.time.as_deref().and_then(|time| time.get(..4)) {
+            *own.years.entry(year.to_owned()).or_default() += 1;
+        }
+    }
+    let finish = |(name, own): (&str, SourceProfile)| {
+        let words = &counts.by_source[name];
+        let left = |(word, &count): (&String, &usize)| {
+            let left = count - words.get(word).copied().unwrap_or_default();
+            (left > 0).then(|| (word.clone(), left))
+        };
+        let rest: Counts = counts.words.iter().filter_map(left).collect();
+        let divergence_from_rest = if rest.is_empty() { 0.0 } else { divergence(words, &rest) };
+        SourceProfile { name: name.to_owned(), divergence_from_rest, ..own }
+    };
+    sources.into_iter().map(finish).collect()
+}
+
+fn languages(attributes: &[Attributes]) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    attributes.iter().for_each(|attributes| *counts.entry(&attributes.language).or_default() += 1);
+    let mut counts: Vec<(String, usize)> = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    counts
+}
+
+fn spreads(attributes: &[Attributes]) -> BTreeMap<String, Spread> {
+    let rows: Vec<_> = attributes.iter().map(Attributes::numbers).collect();
+    let spread = |(at, (name, _)): (usize, &(&str, &str))| {
+        ((*name).to_owned(), Spread::of(rows.iter().map(|row| row[at]).collect()))
+    };
+    Attributes::NUMBERS.iter().enumerate().map(spread).collect()
+}
+
+impl Spread {
+    /// The distribution of `values`.
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
+        const AT: [f64; 7] = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
+        if values.is_empty() {
+            return Self::default();
+        }
+        values.sort_by(f64::total_cmp);
+        let last = values.len() - 1;
+        Self {
+            mean: values.iter().sum::<f64>() / values.len() as f64,
+            quantiles: AT.map(|at| values[(at * last as f64).round() as usize]),
+        }
+    }
+}
+
+/// Pairs of telling words by how much more often than chance they share a document.
+fn pairs(documents: &[Document], words: &[Term]) -> Vec<Pair> {
+    let held: Vec<Vec<usize>> = documents
+        .par_iter()
+        .map(|document| {
+            let text = normalize(&document.text);
+            let own: HashSet<&str> = text.split_ascii_whitespace().collect();
+            (0..words.len()).filter(|&at| own.contains(words[at].term.as_str())).collect()
+        })
+        .collect();
+    let (mut single, mut both) = (vec![0_usize; words.len()], BTreeMap::<(usize, usize), usize>::new());
+    for held in &held {
+        for (i, &a) in held.iter().enumerate() {
+            single[a] += 1;
+            held[i + 1..].iter().for_each(|&b| *both.entry((a, b)).or_default() += 1);
+        }
+    }
+    let num = documents.len().max(1) as f64;
+    let pair = |((a, b), num_documents): ((usize, usize), usize)| {
+        let (p_a, p_b, p) = (single[a] as f64 / num, single[b] as f64 / num, num_documents as f64 / num);
+        let npmi = if p < 1.0 { (p / (p_a * p_b)).ln() / -p.ln() } else { 1.0 };
+        Pair { words: [words[a].term.clone(), words[b].term.clone()], num_documents, npmi }
+    };
+    let mut pairs: Vec<Pair> = both.into_iter().filter(|&(_, count)| count >= MIN_COUNT).map(pair).collect();
+    pairs.sort_by(|a, b| b.npmi.total_cmp(&a.npmi).then_with(|| a.words.cmp(&b.words)));
+    pairs.truncate(NUM_PAIRS);
+    pairs
+}
+
+/// Documents whose text occurred before, and lines that occur in many documents.
+fn repeated(documents: &[Document]) -> (usize, Vec<(String, usize)>) {
+    /// Shorter lines are headings and single words.
+    const MIN_LINE: usize = 12;
+    let (mut texts, mut lines) = (HashSet::new(), HashMap::<u64, (usize, usize)>::new());
+    let mut num_duplicates = 0;
+    for (at, document) in documents.iter().enumerate() {
+        num_duplicates += usize::from(!texts.insert(hash_word(&normalize(&document.text))));
+        let own: HashSet<u64> =
+            document.text.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE).map(hash_word).collect();
+        own.into_iter().for_each(|line| lines.entry(line).or_insert((0, at)).0 += 1);
+    }
+    let enough = (documents.len() / 1000).max(MIN_COUNT);
+    let text = |(hash, (count, at)): (u64, (usize, usize))| {
+        let line = documents[at].text.lines().map(str::trim).find(|line| hash_word(line) == hash);
+        (line.unwrap_or_default().to_owned(), count)
+    };
+    let mut lines: Vec<_> = lines.into_iter().filter(|(_, (count, _))| *count >= enough).map(text).collect();
+    lines.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    lines.truncate(NUM_LINES);
+    (num_duplicates, lines)
+}
+
+fn pii(documents: &[Document]) -> BTreeMap<PiiKind, (usize, usize)> {
+    let found: Vec<BTreeMap<PiiKind, usize>> = documents
+        .par_iter()
+        .map(|document| {
+            let mut kinds = BTreeMap::new();
+            find_pii(&document.text).into_iter().for_each(|found| *kinds.entry(found.kind).or_default() += 1);
+            kinds
+        })
+        .collect();
+    let mut all: BTreeMap<PiiKind, (usize, usize)> = BTreeMap::new();
+    for (kind, num) in found.into_iter().flatten() {
+        let counts = all.entry(kind).or_default();
+        *counts = (counts.0 + num, counts.1 + 1);
+    }
+    all
+}
+
+/// For each attribute, documents far above the rest (Tukey 1977: three quarter spans above the third quarter), if they
+/// are few: one in a hundred at most.
+fn outliers(documents: &[Document], attributes: &[Attributes]) -> Vec<Outliers> {
+    const NUM_EXAMPLES: usize = 5;
+    let rows: Vec<_> = attributes.iter().map(Attributes::numbers).collect();
+    let of = |(at, (name, _)): (usize, &(&str, &str))| {
+        let Spread { quantiles: [_, _, low, _, high, ..], .. } = Spread::of(rows.iter().map(|row| row[at]).collect());
+        let bound = high + 3.0 * (high - low);
+        let mut far: Vec<(usize, f64)> =
+            rows.iter().map(|row| row[at]).enumerate().filter(|(_, value)| *value > bound).collect();
+        far.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| documents[a.0].id.cmp(&documents[b.0].id)));
+        let examples = far.iter().take(NUM_EXAMPLES).map(|&(at, value)| (documents[at].id.clone(), value)).collect();
+        let rare = !far.is_empty() && far.len() <= documents.len() / 100;
+        rare.then(|| Outliers { attribute: (*name).to_owned(), bound, num_documents: far.len(), examples })
+    };
+    Attributes::NUMBERS.iter().enumerate().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::measure_all;
+
+    fn documents(source: &str, texts: impl IntoIterator<Item = String>) -> Vec<Document> {
+        let document = |(i, text)| Document {
+            id: format!("{source}/{i}"),
+            source: source.into(),
+            group: None,
+            time: Some(format!("20{:02}-05", i % 3)),
+            text,
+        };
+        texts.into_iter().enumerate().map(document).collect()
+    }
+
+    #[test]
+    fn what_sets_a_domain_apart_is_found() {
+        let notes = (0..60)
+            .map(|i| format!("Patient {i} with renal failure was given furosemide.\nSeen and signed by the ward."));
+        let letters = (0..30).map(|i| format!("The letter {i} about renal failure came with the morning post."));
+        let mut own = documents("notes", notes);
+        own.extend(documents("letters", letters));
+        own[7].text.push_str(&" ####".repeat(300));
+        own[20].text = own[19].text.clone();
+        own[21].text.push_str(" Write to ann@x.org.");
+        let general = documents(
+            "novel",
+            (0..90).map(|i| format!("The morning {i} came with the post and a letter was given to her.")),
+        );
+        let found = profile(&own, &measure_all(&own), &general);
+        assert_eq!((found.num_documents, found.num_duplicates), (90, 1));
+        let words: Vec<&str> = found.words.iter().map(|term| term.term.as_str()).collect();
+        assert!(words[..2].contains(&"renal") && words[..2].contains(&"failure"), "{words:?}");
+        assert!(!words.contains(&"morning") && !words.contains(&"letter"), "{words:?}");
+        assert_eq!(found.phrases[0].term, "renal failure");
+        assert_eq!(found.phrases[0].count, 90);
+        assert_eq!(found.boilerplate, [("Seen and signed by the ward.".to_owned(), 58)]);
+        assert_eq!(found.pii, [(PiiKind::Email, (1, 1))].into());
+        assert_eq!(found.sources.len(), 2);
+        assert!(found.sources.iter().all(|own| own.divergence_from_rest > 0.2 && own.years.len() == 3));
+        assert!(found.divergence_from_general.unwrap() > 0.3);
+        let far = found.outliers.iter().find(|far| far.attribute == "hash_ratio");
+        assert!(far.is_none(), "where nearly all are 0, one document is more than one in a hundred of ninety");
+        let pair = &found.pairs[0];
+        assert!(pair.npmi > 0.5 && pair.num_documents >= 58, "{pair:?}");
+        let read: Profile = serde_json::from_str(&serde_json::to_string(&found).unwrap()).unwrap();
+        assert_eq!(read, found);
+    }
+
+    #[test]
+    fn statistics_are_those_of_their_sources() {
+        // 10 in 1,000 against 5 in 2,000, where 5 and 10 are expected: 2 (10 ln 2 + 5 ln 1/2).
+        assert!((log_likelihood((10.0, 1000.0), (5.0, 2000.0)) - 10.0 * 2.0_f64.ln()).abs() < 1e-12);
+        let counts = |pairs: &[(&str, usize)]| -> Counts { pairs.iter().map(|&(w, n)| (w.to_owned(), n)).collect() };
+        let (a, b) = (counts(&[("x", 2), ("y", 2)]), counts(&[("z", 3)]));
+        assert!((divergence(&a, &b) - 1.0).abs() < 1e-12 && divergence(&a, &a) < 1e-12);
+        let spread = Spread::of((0..=100).map(f64::from).rev().collect());
+        assert_eq!(spread.quantiles, [0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0]);
+        assert!(profile(&[], &[], &[]).sources.is_empty());
+    }
+
+    #[test]
+    fn far_out_documents_are_named() {
+        let mut own = documents("a", (0..400).map(|i| format!("{} short", "word ".repeat(10 + i % 7))));
+        own[3].text = "word ".repeat(5000);
+        let found = outliers(&own, &measure_all(&own));
+        let long = found.iter().find(|far| far.attribute == "num_words").unwrap();
+        assert_eq!((long.num_documents, &long.examples[0]), (1, &("a/3".to_owned(), 5000.0)));
+    }
+}
