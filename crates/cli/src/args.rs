@@ -133,6 +133,9 @@ pub enum Command {
     /// Words are telling that occur more often than in the sources of `reference`. The same is a section of the report.
     #[command(after_help = "Examples:\n  arable profile\n  arable profile --json > profile.json")]
     Profile,
+    /// Check the corpus against what the table `check` of the configuration expects; exit code 3 where it is otherwise
+    #[command(after_help = "Example:\n  arable check --json")]
+    Check,
     /// Try decisions about data about it
     #[command(subcommand, after_help = "Example:\n  arable data rules --keep gopher_quality")]
     Data(DataCommand),
@@ -153,6 +156,9 @@ pub enum DataCommand {
     /// List what is measured of every document and the rules there are: the names that `corpus.keep` may use
     #[command(after_help = "Example:\n  arable data attributes")]
     Attributes,
+    /// List the facts that the table `check` may name
+    #[command(after_help = "Example:\n  arable data facts")]
+    Facts,
     /// Show what each condition of `corpus.keep` would leave out, with samples
     ///
     /// Nothing is removed. Attributes are measured once; another expression takes seconds.
@@ -255,14 +261,18 @@ impl Command {
     /// was started with.
     fn takes(&self) -> &'static [&'static str] {
         match self {
-            Self::Init { .. } | Self::Config(ConfigCommand::Schema) | Self::Data(DataCommand::Attributes) => &[],
+            Self::Init { .. }
+            | Self::Config(ConfigCommand::Schema)
+            | Self::Data(DataCommand::Attributes | DataCommand::Facts) => &[],
             Self::Run { .. } => &["--config", "--set", "--out", "--threads", "--precision"],
             Self::Resume { .. } => &["--config", "--out", "--threads"],
             Self::Report { .. } | Self::Runs => &["--config", "--out"],
             Self::Bench { .. } => &["--threads", "--precision"],
             Self::Demo => &["--set", "--out", "--threads", "--precision"],
             Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],
-            Self::Profile | Self::Data(DataCommand::Rules { .. }) => &["--config", "--set", "--out", "--threads"],
+            Self::Profile | Self::Check | Self::Data(DataCommand::Rules { .. }) => {
+                &["--config", "--set", "--out", "--threads"]
+            }
             Self::Labels(LabelsCommand::Suspects { .. }) => &["--config", "--set", "--threads"],
             Self::Labels(LabelsCommand::Review { .. }) => &["--config", "--set"],
         }

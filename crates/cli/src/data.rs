@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
-use arable_pipeline::data::{self, Sample, Tried, TriedRule};
+use arable_pipeline::data::{self, ChecksFailed, Expectation, Name, Sample, Tried, TriedRule};
 use arable_pipeline::results::Profile;
 use arable_pipeline::run::Run;
 
@@ -20,7 +20,8 @@ const NUM_LINES: usize = 10;
 /// Lists what decisions are made on, or tries one.
 pub fn run(global: &Global, command: &DataCommand) -> Result<()> {
     match command {
-        DataCommand::Attributes => print(global, &data::names(), &names_text()),
+        DataCommand::Attributes => print(global, &data::names(), &names_text(&data::names())),
+        DataCommand::Facts => print(global, &data::facts(), &names_text(&data::facts())),
         DataCommand::Rules { keep, samples } => {
             let tried = within(global, |run| data::try_rules(run, keep.as_deref(), *samples))?;
             print(global, &tried, &tried_text(&tried))
@@ -32,6 +33,21 @@ pub fn run(global: &Global, command: &DataCommand) -> Result<()> {
 pub fn profile(global: &Global) -> Result<()> {
     let profile = within(global, data::profile)?;
     print(global, &profile, &profile_text(&profile))
+}
+
+/// Says of each expectation whether it holds.
+pub fn check(global: &Global) -> Result<()> {
+    let checks = within(global, data::check)?;
+    print(global, &checks, &checks.iter().map(check_text).collect::<String>())?;
+    let failed: Vec<String> = checks.iter().filter(|check| !check.holds).map(|check| check.name.clone()).collect();
+    if failed.is_empty() { Ok(()) } else { Err(ChecksFailed { num_checks: checks.len(), failed }.into()) }
+}
+
+fn check_text(check: &Expectation) -> String {
+    let facts: Vec<String> = check.facts.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
+    let verdict = if check.holds { "holds" } else { "FAILS" };
+    let line = cut(&format!("{verdict}  {}: {}", check.name, check.expression), WIDTH);
+    format!("{line}\n{}", wrapped(&facts.join(", "), "       "))
 }
 
 fn within<T>(global: &Global, work: impl FnOnce(&mut Run<'_>) -> Result<T>) -> Result<T> {
@@ -91,9 +107,9 @@ fn listed(title: &str, items: impl Iterator<Item = String>) -> String {
     if items.is_empty() { String::new() } else { format!("\n{title}\n{}", wrapped(&items.join(", "), "  ")) }
 }
 
-fn names_text() -> String {
+fn names_text(names: &[Name]) -> String {
     let mut text = String::new();
-    for name in data::names() {
+    for name in names {
         text += &format!("{}\n", name.name);
         for line in [Some(name.about), name.expression].into_iter().flatten() {
             text += &wrapped(line, "    ");

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use arable_pipeline::advice;
+use arable_pipeline::data::ChecksFailed;
 use arable_pipeline::notice::Cancelled;
 
 /// A command that cannot be carried out as it was given.
@@ -10,10 +11,12 @@ use arable_pipeline::notice::Cancelled;
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// 2 when the input, the configuration or the command is wrong, 4 when the run was cancelled, 1 for the rest.
+/// 2 when the input, the configuration or the command is wrong, 3 when it is not as expected, 4 when the run was cancelled, 1 for the rest.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if advice::find::<Cancelled>(error).is_some() {
         4
+    } else if advice::find::<ChecksFailed>(error).is_some() {
+        3
     } else if advice::find::<Usage>(error).is_some() || arable_pipeline::is_input_error(error) {
         2
     } else {

@@ -53,6 +53,7 @@ fn run(args: &Args) -> Result<()> {
         }
         Command::Demo => commands::demo(global),
         Command::Profile => data::profile(global),
+        Command::Check => data::check(global),
         Command::Data(command) => data::run(global, command),
         Command::Labels(command) => labels::run(global, command),
         Command::Runs => commands::runs(global),

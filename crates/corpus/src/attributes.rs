@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn wrong_decoding_shows() {
         let faults = |text: &str| measure(text).encoding_fault_ratio;
-        let wrong: String = "naïve – “quoted” café".bytes().map(|byte| windows_1252(byte)).collect();
+        let wrong: String = "naïve – “quoted” café".bytes().map(windows_1252).collect();
         assert!(faults(&wrong) > 0.2, "{wrong}");
         assert!(faults("bad \u{fffd}") > 0.0);
         for fine in ["naïve – “quoted” café", "SÃO PAULO", "Âge, âge, âne", "âpre", "plain"] {

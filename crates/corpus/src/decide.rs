@@ -4,11 +4,11 @@
 //! as it takes. Rules are expressions with a name. What the expression joins by `AND`, and what rules in it join so, are
 //! conditions of their own: a document goes for those that it fails, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arable_core::{Document, Hint};
-use arrow::array::{Array, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -24,8 +24,8 @@ use datafusion_sql::parser::DFParser;
 use datafusion_sql::planner::{PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use rayon::prelude::*;
+use serde::Serialize;
 use serde_json::Value;
-use strsim::normalized_damerau_levenshtein;
 
 use crate::attributes::Attributes;
 use crate::columns::{self, TEXTS};
@@ -112,6 +112,11 @@ impl Hint for DecideError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Expression { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
+            Self::Expression { nearest: None, place, .. } if place.starts_with("check.") => {
+                "write an SQL expression such as `num_train >= 1000 AND reject_rate < 0.01`; `arable data facts` lists the \
+                 names"
+                    .to_owned()
+            }
             Self::Expression { nearest: None, .. } => {
                 "write an SQL expression such as `num_words >= 50 AND language = 'eng'`; `arable data attributes` lists \
                  the names"
@@ -151,7 +156,7 @@ impl Decision {
     /// # Errors
     /// When an expression is not SQL over attributes, or is neither true nor false.
     pub fn new(keep: &str, rules: &BTreeMap<String, String>) -> Result<Self, DecideError> {
-        let names = Names::new(rules)?;
+        let names = Names::new(columns::schema(), &FAMILIES, ("rule", rules))?;
         let mut found = Vec::new();
         names.conditions("keep", keep, &mut Vec::new(), &mut found)?;
         let needs_text = found.iter().any(|(_, expr)| expr.column_refs().iter().any(|column| column.name == "text"));
@@ -193,17 +198,65 @@ impl Decision {
     fn failed_in(&self, documents: &[Document], attributes: &[Attributes]) -> Result<Vec<Vec<usize>>, DecideError> {
         let table = columns::table(documents, attributes, self.needs_text);
         let mut failed = vec![Vec::new(); documents.len()];
-        for (idx, Condition { name, expr, .. }) in self.conditions.iter().enumerate() {
-            let wrong = |error| DecideError::Evaluate { condition: name.clone(), source: Box::new(error) };
-            let values = expr.evaluate(&table).and_then(|value| value.into_array(documents.len())).map_err(wrong)?;
-            let holds = values.as_any().downcast_ref::<BooleanArray>().expect("conditions are true or false");
-            for (row, failed) in failed.iter_mut().enumerate() {
-                if holds.is_null(row) || !holds.value(row) {
-                    failed.push(idx);
-                }
+        for (idx, condition) in self.conditions.iter().enumerate() {
+            for (failed, fails) in failed.iter_mut().zip(condition.fails(&table)?) {
+                failed.extend(fails.then_some(idx));
             }
         }
         Ok(failed)
+    }
+}
+
+/// What is expected of a corpus, and whether it is so.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Expectation {
+    /// Its name.
+    pub name: String,
+    /// What is expected.
+    pub expression: String,
+    /// Whether it is so.
+    pub holds: bool,
+    /// The facts that it reads.
+    pub facts: Vec<(String, f64)>,
+}
+
+/// Whether expectations, by name, hold of facts, by name. What is expected may name other expectations.
+///
+/// # Errors
+/// When one is not SQL over facts, or is neither true nor false.
+pub fn expectations(
+    expected: &BTreeMap<String, String>,
+    facts: &[(&str, f64)],
+) -> Result<Vec<Expectation>, DecideError> {
+    let schema =
+        Schema::new(facts.iter().map(|(name, _)| Field::new(*name, DataType::Float64, false)).collect::<Vec<_>>());
+    let values = facts.iter().map(|(_, value)| Arc::new(Float64Array::from(vec![*value])) as ArrayRef).collect();
+    let table = RecordBatch::try_new(Arc::new(schema.clone()), values).expect("a column for each field");
+    let names = Names::new(schema, &[], ("check", expected))?;
+    let check = |(name, expression): (&String, &String)| {
+        let expr = names.whole(name, (&format!("check.{name}"), expression), &mut Vec::new())?;
+        let reads: BTreeSet<&str> = expr.column_refs().into_iter().map(|column| column.name.as_str()).collect();
+        let facts = facts.iter().filter(|(name, _)| reads.contains(name));
+        let facts = facts.map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let failed = Condition {
+            name: expression.clone(),
+            expr: names.physical(expr)?,
+            numbers: Vec::new(),
+            reads_language: false,
+        }
+        .fails(&table)?;
+        Ok(Expectation { name: name.clone(), expression: expression.clone(), holds: !failed[0], facts })
+    };
+    expected.iter().map(check).collect()
+}
+
+impl Condition {
+    /// For each row, whether it does not hold, or is not known to.
+    fn fails(&self, table: &RecordBatch) -> Result<Vec<bool>, DecideError> {
+        let wrong = |error| DecideError::Evaluate { condition: self.name.clone(), source: Box::new(error) };
+        let values = self.expr.evaluate(table).and_then(|value| value.into_array(table.num_rows())).map_err(wrong)?;
+        let holds = values.as_any().downcast_ref::<BooleanArray>().expect("conditions are true or false");
+        Ok((0..table.num_rows()).map(|row| holds.is_null(row) || !holds.value(row)).collect())
     }
 }
 
@@ -223,12 +276,16 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn new(rules: &'a BTreeMap<String, String>) -> Result<Self, DecideError> {
+    /// The columns of `schema`, the rules that are `known`, and those of the setting `table`.
+    fn new(
+        schema: Schema,
+        known: &[(&'a str, &'a str, &'a str)],
+        (table, rules): (&str, &'a BTreeMap<String, String>),
+    ) -> Result<Self, DecideError> {
         let mut known: BTreeMap<&str, (String, &str)> =
-            FAMILIES.iter().map(|&(name, _, expression)| (name, (name.to_owned(), expression))).collect();
-        let schema = columns::schema();
+            known.iter().map(|&(name, _, expression)| (name, (name.to_owned(), expression))).collect();
         for (name, expression) in rules {
-            let place = format!("rule.{name}");
+            let place = format!("{table}.{name}");
             if schema.field_with_name(name).is_ok() || known.insert(name, (place, expression)).is_some() {
                 return Err(DecideError::NameTaken { name: name.clone() });
             }
@@ -247,7 +304,7 @@ impl<'a> Names<'a> {
         inside: &mut Vec<&'a str>,
         found: &mut Vec<(String, Expr)>,
     ) -> Result<(), DecideError> {
-        let wrong = |error: DataFusionError| self.wrong((place, expression), &error);
+        let wrong = |error: DataFusionError| not_understood((place, expression), &error);
         let parsed = DFParser::parse_sql_into_expr(expression).map_err(wrong)?;
         for part in parts(parsed.expr) {
             let rule = match &part {
@@ -277,7 +334,7 @@ impl<'a> Names<'a> {
 
     /// The meaning of a part of an expression, with every rule in it put in.
     fn plan(&self, said: (&str, &str), part: ast::Expr, inside: &mut Vec<&'a str>) -> Result<Expr, DecideError> {
-        let wrong = |error: DataFusionError| self.wrong(said, &error);
+        let wrong = |error: DataFusionError| not_understood(said, &error);
         let planner = SqlToRel::new(&self.functions);
         let expr = planner.sql_to_expr(part, &self.all, &mut PlannerContext::new()).map_err(wrong)?;
         let mut fault = None;
@@ -315,7 +372,7 @@ impl<'a> Names<'a> {
         inside: &mut Vec<&'a str>,
     ) -> Result<Expr, DecideError> {
         self.enter(name, inside)?;
-        let wrong = |error: DataFusionError| self.wrong((place, expression), &error);
+        let wrong = |error: DataFusionError| not_understood((place, expression), &error);
         let parsed = DFParser::parse_sql_into_expr(expression).map_err(wrong)?;
         let expr = self.plan((place, expression), parsed.expr, inside);
         inside.pop();
@@ -326,29 +383,23 @@ impl<'a> Names<'a> {
         let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
         let said = expr.human_display().to_string();
         create_physical_expr(&expr, &self.columns, &props, &context)
-            .map_err(|error| self.wrong(("keep", &said), &error))
+            .map_err(|error| not_understood(("keep", &said), &error))
     }
+}
 
-    fn wrong(&self, (place, expression): (&str, &str), error: &DataFusionError) -> DecideError {
-        let problem = error.strip_backtrace();
-        let problem = problem.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
-        let quoted = problem
-            .split(['\'', '"', '`'])
-            .nth(1)
-            .filter(|_| problem.contains("No field") || problem.contains("Invalid function"));
-        let name =
-            quoted.or_else(|| problem.split("No field named ").nth(1).and_then(|rest| rest.split(['.', ' ']).next()));
-        let nearest = name.and_then(|name| self.nearest(name));
-        DecideError::Expression { place: place.to_owned(), expression: expression.to_owned(), problem, nearest }
-    }
-
-    fn nearest(&self, name: &str) -> Option<String> {
-        const CLOSE: f64 = 0.6;
-        let fields = self.all.fields().iter().map(|field| field.name().as_str());
-        let scored = fields.map(|known| (normalized_damerau_levenshtein(name, known), known));
-        let best = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > CLOSE);
-        best.map(|(_, known)| known.to_owned())
-    }
+/// An expression that DataFusion does not understand, with the name that it thinks is meant.
+fn not_understood((place, expression): (&str, &str), error: &DataFusionError) -> DecideError {
+    let said = match error {
+        DataFusionError::SQL(error, _) => error.to_string(),
+        _ => error.message().into_owned(),
+    };
+    let said = said.lines().next().unwrap_or_default();
+    let (problem, nearest) = match said.split_once(" Did you mean '") {
+        Some((problem, name)) => (problem, name.split('\'').next().map(str::to_owned)),
+        None => (said, None),
+    };
+    let problem = problem.trim_end_matches('.').to_owned();
+    DecideError::Expression { place: place.to_owned(), expression: expression.to_owned(), problem, nearest }
 }
 
 /// What `AND` joins, in order.
@@ -496,6 +547,22 @@ mod tests {
         let decision = Decision::new(&keep, &BTreeMap::new()).unwrap();
         assert_eq!(decision.conditions().len(), 8 + 13 + 3 + 4);
         assert!(decision.conditions().any(|name| name == "gopher_quality: mean_word_length BETWEEN 3 AND 10"));
+    }
+
+    #[test]
+    fn expectations_hold_or_not() {
+        let facts = [("num_train", 900.0), ("reject_rate", 0.02)];
+        let checks = |checks: &[(&str, &str)]| {
+            let checks = checks.iter().map(|(name, check)| ((*name).to_owned(), (*check).to_owned())).collect();
+            expectations(&checks, &facts)
+        };
+        let found = checks(&[("enough", "num_train >= 1000 OR clean"), ("clean", "reject_rate < 0.01")]).unwrap();
+        let said: Vec<_> = found.iter().map(|check| (check.name.as_str(), check.holds, check.facts.len())).collect();
+        assert_eq!(said, [("clean", false, 1), ("enough", false, 2)]);
+        assert!(checks(&[("enough", "num_train / 10 = 90")]).unwrap()[0].holds);
+        let error = checks(&[("enough", "num_trian > 3")]).unwrap_err();
+        assert!(error.to_string().contains("`check.enough`"), "{error}");
+        assert_eq!(error.hint().unwrap(), "did you mean `num_train`?");
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use config::{
 pub use curate::{
     CorpusCounts, CurateError, Curated, ReadCorpus, RuleCounts, SourceCounts, count_rules, curate, read_corpus,
 };
-pub use decide::{DecideError, Decision, FAMILIES, column_names};
+pub use decide::{DecideError, Decision, Expectation, FAMILIES, column_names, expectations};
 pub use dedup::{Deduped, dedup};
 pub use files::{FileError, content_digest};
 pub use near::{NearDeduped, RefusedPair, Similarity, near_dedup};

@@ -2,13 +2,15 @@
 
 use anyhow::Result;
 use arable_core::{Document, Hint};
-use arable_corpus::{Attributes, Decision, FAMILIES, Profile, RuleCounts, count_rules, read_corpus};
+pub use arable_corpus::Expectation;
+use arable_corpus::{Attributes, Decision, FAMILIES, Profile, RuleCounts, count_rules, expectations, read_corpus};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::advice::Advise;
+use crate::results::CorpusFacts;
 use crate::run::Run;
-use crate::stages::{attributes, profile};
+use crate::stages::{attributes, corpus, file, profile, read_json, tasks};
 
 /// Nothing to try.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +23,7 @@ impl Hint for NothingToTry {
     }
 }
 
-/// What `corpus.keep` may name.
+/// What an expression of the configuration may name.
 #[derive(Debug, Serialize)]
 pub struct Name {
     /// How it is written.
@@ -37,6 +39,11 @@ pub fn names() -> Vec<Name> {
     let columns = arable_corpus::column_names().map(|(name, about)| Name { name, about, expression: None });
     let rules = FAMILIES.map(|(name, about, expression)| Name { name, about, expression: Some(expression) });
     columns.chain(rules).collect()
+}
+
+/// Everything that the table `check` may name.
+pub fn facts() -> Vec<Name> {
+    FACTS.iter().map(|&(name, about)| Name { name, about, expression: None }).collect()
 }
 
 /// What an expression would do to the documents that the sources hold.
@@ -72,6 +79,104 @@ pub struct Sample {
     pub values: Vec<(&'static str, Value)>,
     /// How its text begins.
     pub text: String,
+}
+
+/// What is expected of the corpus is not so.
+#[derive(Debug, thiserror::Error)]
+#[error("find the corpus as expected: {} of {num_checks} checks do not hold ({})", failed.len(), failed.join(", "))]
+pub struct ChecksFailed {
+    /// Checks in all.
+    pub num_checks: usize,
+    /// Those that do not hold.
+    pub failed: Vec<String>,
+}
+
+/// No expectations.
+#[derive(Debug, thiserror::Error)]
+#[error("check the corpus: nothing is expected of it")]
+pub struct NothingExpected;
+
+impl Hint for NothingExpected {
+    fn hint(&self) -> Option<String> {
+        Some(
+            "write a table [check] with lines such as enough = \"num_train >= 1000 AND reject_rate < 0.01\"".to_owned(),
+        )
+    }
+}
+
+/// Curates the corpus, or takes what was curated before, and says what is expected of it and whether it is so.
+///
+/// # Errors
+/// When nothing is expected, an expression cannot be understood, or the sources cannot be read.
+pub fn check(run: &mut Run<'_>) -> Result<Vec<Expectation>> {
+    let expected = run.domain.config().check.clone();
+    if expected.is_empty() {
+        return Err(NothingExpected).advise();
+    }
+    let tasks = tasks::run(run)?;
+    let measured = attributes::run(run)?;
+    let profiled = profile::run(run, &measured)?;
+    let curated = corpus::run(run, &tasks, &measured)?;
+    let facts: CorpusFacts = read_json(&file(&curated, "facts.json")?)?;
+    expectations(&expected, &facts_by_name(&facts, &profile::load(&profiled)?)).advise()
+}
+
+/// The facts that expectations may name, with what they are.
+pub const FACTS: [(&str, &str); 20] = [
+    ("num_read", "Documents read."),
+    ("num_rejected", "Records that could not be read."),
+    ("reject_rate", "The same as a share of all records."),
+    ("num_kept", "Documents kept, for training or aside."),
+    ("keep_rate", "The same as a share of those read."),
+    ("num_train", "Documents to train on."),
+    ("num_held_out", "Documents kept aside for the held-out loss."),
+    ("num_train_words", "Words in the documents to train on."),
+    ("num_filtered", "Documents left out by `keep` or for too few words."),
+    ("num_duplicates", "Documents left out as duplicates."),
+    ("duplicate_rate", "The same as a share of those read."),
+    ("num_overlap", "Documents left out for examples held out of training."),
+    ("num_pii", "Places with personal data that is not masked."),
+    ("num_sources", "Sources."),
+    ("smallest_source", "Documents kept from the source of which the fewest are."),
+    ("num_distinct_words", "Distinct words in what was read."),
+    ("main_language_rate", "Documents in the most frequent language, as a share of those read."),
+    ("median_num_words", "Words in half of the documents read, at most."),
+    ("median_encoding_fault_ratio", "Wrongly decoded characters in half of the documents read, at most, as a share."),
+    ("divergence_from_general", "How far the words are from general text, between 0 and 1; 0 without any."),
+];
+
+/// The facts, in the order of [`FACTS`].
+fn facts_by_name(corpus: &CorpusFacts, profile: &Profile) -> Vec<(&'static str, f64)> {
+    let num = |count: usize| count as f64;
+    let num_read: usize = corpus.sources.iter().map(|source| source.num_documents).sum();
+    let num_rejected: usize = corpus.rejects.values().sum();
+    let num_kept = corpus.num_train + corpus.num_held_out;
+    let num_duplicates = corpus.num_exact_duplicates + corpus.num_normalized_duplicates + corpus.num_near_duplicates;
+    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    let median = |name: &str| profile.attributes.get(name).map_or(0.0, |spread| spread.quantiles[3]);
+    let values = [
+        num(num_read),
+        num(num_rejected),
+        share(num_rejected, num_read + num_rejected),
+        num(num_kept),
+        share(num_kept, num_read),
+        num(corpus.num_train),
+        num(corpus.num_held_out),
+        num(corpus.num_train_words),
+        num(corpus.num_too_short + corpus.num_filtered),
+        num(num_duplicates),
+        share(num_duplicates, num_read),
+        num(corpus.num_overlap),
+        num(corpus.pii.iter().filter(|pii| !pii.is_masked).map(|pii| pii.num_found).sum()),
+        num(corpus.sources.len()),
+        num(corpus.sources.iter().map(|source| source.num_kept).min().unwrap_or_default()),
+        num(profile.num_distinct_words),
+        share(profile.languages.first().map_or(0, |(_, count)| *count), profile.num_documents),
+        median("num_words"),
+        median("encoding_fault_ratio"),
+        profile.divergence_from_general.unwrap_or_default(),
+    ];
+    FACTS.iter().map(|(name, _)| *name).zip(values).collect()
 }
 
 /// Profiles the sources, or takes the profile that was made of them before.
@@ -132,6 +237,17 @@ fn sample(decision: &Decision, idx: usize, document: &Document, attributes: &Att
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_fact_has_its_value() {
+        let corpus = CorpusFacts { num_train: 7, num_held_out: 1, num_overlap: 3, ..CorpusFacts::default() };
+        let profile = Profile { num_distinct_words: 9, divergence_from_general: Some(0.5), ..Profile::default() };
+        let facts: std::collections::BTreeMap<_, _> = facts_by_name(&corpus, &profile).into_iter().collect();
+        assert_eq!(facts.len(), FACTS.len());
+        let expected = [("num_train", 7.0), ("num_kept", 8.0), ("num_overlap", 3.0), ("num_distinct_words", 9.0)];
+        assert!(expected.iter().all(|(name, value)| facts[name].total_cmp(value).is_eq()), "{facts:?}");
+        assert!(facts["divergence_from_general"] > 0.4 && facts["reject_rate"].abs() < 1e-12);
+    }
 
     #[test]
     fn samples_are_spread_and_fail_nothing_else() {

@@ -29,6 +29,9 @@ pub struct Config {
     pub data: String,
     /// What the model reads.
     pub corpus: CorpusConfig,
+    /// What is expected of the corpus, by name: SQL expressions such as `reject_rate < 0.01`, for `arable check`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub check: BTreeMap<String, String>,
     /// General text that the vocabulary is compared with.
     pub reference: ReferenceConfig,
     /// The vocabulary.
@@ -80,6 +83,7 @@ impl Default for Config {
             seed: Seed(1),
             data: ".".into(),
             corpus: CorpusConfig::default(),
+            check: BTreeMap::new(),
             reference: ReferenceConfig::default(),
             tokenizer: TokenizerConfig::default(),
             model: ModelConfig::default(),

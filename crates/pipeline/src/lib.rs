@@ -26,6 +26,7 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<arable_corpus::CurateError>(error)
         || is::<arable_corpus::DecideError>(error)
         || is::<data::NothingToTry>(error)
+        || is::<data::NothingExpected>(error)
         || is::<arable_corpus::ReadError>(error)
         || is::<arable_corpus::FileError>(error)
         || is::<arable_corpus::TaskError>(error)

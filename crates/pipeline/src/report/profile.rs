@@ -42,7 +42,12 @@ fn tables(profile: &Profile) -> Markup {
         (titled("Found together", &["Words", "Documents", "NPMI"], pairs(&profile.pairs)))
         (titled("Languages", &["Language", "Documents"], languages(profile)))
         (titled("Lines in many documents", &["Line", "Documents"], lines(profile)))
-        (titled("Few and far out", &["Attribute", "Beyond", "Documents", "Such as"], outliers(&profile.outliers)))
+        @if !profile.outliers.is_empty() {
+            div.wide {
+                h3 { "Few and far out" }
+                (plain_table(&["Attribute", "Beyond", "Documents", "Such as"], &outliers(&profile.outliers)))
+            }
+        }
     }
 }
 

@@ -32,12 +32,7 @@ pub(crate) fn run(run: &mut Run<'_>) -> Result<Artifact> {
         let read = read_corpus(&run.domain.config().corpus, &run.domain.root).advise()?;
         let attributes = run.device.install(|| measure_all(&read.documents));
         write_attributes(&draft.path().join(FILE), &read.documents, &attributes).advise()?;
-        let text = format!(
-            "{} documents, {} numbers of each; {}",
-            attributes.len(),
-            Attributes::NUMBERS.len(),
-            languages(&attributes)
-        );
+        let text = format!("{} documents measured; {}", attributes.len(), languages(&attributes));
         Ok(json!({ "text": text }))
     })
 }
