@@ -6,9 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use arable_core::Document;
-use rayon::prelude::*;
-
 use crate::pii::find_pii;
 use crate::repetition::{Repetition, repeated};
 
@@ -136,11 +133,6 @@ const POLICY: [&str; 6] =
 const SHORT_LINE: usize = 30;
 /// A language shows in so many bytes, and telling it takes time.
 const LANGUAGE_BYTES: usize = 1000;
-
-/// Measures each document.
-pub fn measure_all(documents: &[Document]) -> Vec<Attributes> {
-    documents.par_iter().map(|document| measure(&document.text)).collect()
-}
 
 /// Measures a text.
 pub fn measure(text: &str) -> Attributes {

@@ -1,5 +1,6 @@
 //! Documents and their attributes as Arrow columns, and attributes on disk as Parquet.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::error::ArrowError;
 use fs_err as fs;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, measure};
+use crate::store::{Block, Documents, StoreError};
 
 /// The columns of text, with what they mean. They come first.
 pub(crate) const TEXTS: [(&str, &str); 6] = [
@@ -54,18 +56,20 @@ pub enum ColumnsError {
         source: ArrowError,
     },
     /// Its columns are not those of attributes, or its rows not those of the documents.
-    #[error("find the attributes of `{document}` in `{}`", path.display())]
+    #[error("find the attributes of the documents in `{}`", path.display())]
     Other {
         /// The file.
         path: PathBuf,
-        /// The first document whose attributes are not where they should be.
-        document: String,
     },
+    /// The documents cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Hint for ColumnsError {
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Store(error) => return error.hint(),
             Self::Open { .. } => "check that the folder exists, may be written to and has room".to_owned(),
             _ => "the file was changed after it was written; make it anew".to_owned(),
         })
@@ -100,68 +104,151 @@ fn texts<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(texts.collect::<StringArray>())
 }
 
-/// Writes the attributes of documents, without their texts, as Parquet packed with zstd.
+/// Measures every document and writes the attributes, without the texts, as Parquet packed with zstd: a row group for
+/// each block of documents. Returns how many documents there are in each language.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn write_attributes(path: &Path, documents: &[Document], attributes: &[Attributes]) -> Result<(), ColumnsError> {
-    const ROWS: usize = 1 << 16;
+/// When the documents cannot be read or the file cannot be written.
+pub fn measure_all(documents: &Documents, path: &Path) -> Result<BTreeMap<String, usize>, ColumnsError> {
     let packed = |source| ColumnsError::Parquet { path: path.to_owned(), source };
     let file = fs::File::create(path).map_err(|source| ColumnsError::Open { path: path.to_owned(), source })?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let mut writer = ArrowWriter::try_new(file, Arc::new(schema()), Some(properties)).map_err(packed)?;
-    for (documents, attributes) in documents.chunks(ROWS).zip(attributes.chunks(ROWS)) {
-        writer.write(&table(documents, attributes, false)).map_err(packed)?;
-    }
+    let mut languages = BTreeMap::new();
+    let work = |Block { documents, .. }: Block| {
+        let attributes: Vec<Attributes> = documents.iter().map(|document| measure(&document.text)).collect();
+        Ok((table(&documents, &attributes, false), attributes))
+    };
+    documents.each(work, |(rows, attributes)| {
+        attributes.into_iter().for_each(|attributes| *languages.entry(attributes.language).or_default() += 1);
+        writer.write(&rows).and_then(|()| writer.flush()).map_err(packed)
+    })?;
     writer.close().map_err(packed)?;
-    Ok(())
+    Ok(languages)
 }
 
-/// Reads the attributes of `documents`, which are those that were written, in their order.
-///
-/// # Errors
-/// When the file cannot be read, or holds attributes of other documents.
-pub fn read_attributes(path: &Path, documents: &[Document]) -> Result<Vec<Attributes>, ColumnsError> {
-    let packed = |source| ColumnsError::Parquet { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(|source| ColumnsError::Open { path: path.to_owned(), source })?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file.into_parts().0).map_err(packed)?;
-    let reader = reader.build().map_err(packed)?;
-    let mut attributes = Vec::with_capacity(documents.len());
-    for batch in reader {
-        let batch = batch.map_err(|source| ColumnsError::Rows { path: path.to_owned(), source })?;
-        let rest = &documents[attributes.len().min(documents.len())..];
-        let other = |document: &str| ColumnsError::Other { path: path.to_owned(), document: document.to_owned() };
-        attributes.extend(rows(&batch, rest).map_err(|document| other(&document))?);
+/// Attributes on disk, read as they are asked for.
+#[derive(Clone, Debug)]
+pub struct AttributeTable {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+}
+
+impl AttributeTable {
+    /// Opens what [`measure_all`] wrote of `documents`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is that of other documents.
+    pub fn open(path: &Path, documents: &Documents) -> Result<Self, ColumnsError> {
+        let file = fs::File::open(path).map_err(|source| ColumnsError::Open { path: path.to_owned(), source })?;
+        let metadata = ArrowReaderMetadata::load(&file.into_parts().0, ArrowReaderOptions::default());
+        let metadata = metadata.map_err(|source| ColumnsError::Parquet { path: path.to_owned(), source })?;
+        let sizes = metadata.metadata().row_groups().iter().map(|group| group.num_rows());
+        let is_same = metadata.schema().fields() == schema().fields()
+            && sizes.eq(documents.block_sizes().map(|num| i64::try_from(num).unwrap_or(i64::MAX)));
+        if is_same { Ok(Self { path: path.to_owned(), metadata }) } else { Err(Self::other(path)) }
     }
-    match documents.get(attributes.len()) {
-        None => Ok(attributes),
-        Some(document) => Err(ColumnsError::Other { path: path.to_owned(), document: document.id.clone() }),
+
+    fn other(path: &Path) -> ColumnsError {
+        ColumnsError::Other { path: path.to_owned() }
+    }
+
+    fn reader(&self) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>, ColumnsError> {
+        let file = fs::File::open(&self.path);
+        let file = file.map_err(|source| ColumnsError::Open { path: self.path.clone(), source })?;
+        Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(file.into_parts().0, self.metadata.clone()))
+    }
+
+    fn batches(
+        &self,
+        reader: ParquetRecordBatchReaderBuilder<std::fs::File>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, ColumnsError>>, ColumnsError> {
+        let reader = reader.build().map_err(|source| ColumnsError::Parquet { path: self.path.clone(), source })?;
+        Ok(reader.map(|batch| batch.map_err(|source| ColumnsError::Rows { path: self.path.clone(), source })))
+    }
+
+    /// The attributes of a block of documents.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds attributes of other documents.
+    pub fn block(&self, block: &Block) -> Result<Vec<Attributes>, ColumnsError> {
+        let reader = self.reader()?.with_row_groups(vec![block.number]);
+        let (mut attributes, mut ids) = (Vec::with_capacity(block.documents.len()), Vec::new());
+        for batch in self.batches(reader)? {
+            rows(&batch?, &mut ids, &mut attributes);
+        }
+        let is_same = ids.iter().eq(block.documents.iter().map(|document| &document.id));
+        if is_same { Ok(attributes) } else { Err(Self::other(&self.path)) }
+    }
+
+    /// Document `idx` and its attributes.
+    ///
+    /// # Errors
+    /// When one of the files cannot be read.
+    pub fn with_document(&self, idx: usize, documents: &Documents) -> Result<(Document, Attributes), ColumnsError> {
+        let (number, place) = documents.place(idx);
+        let mut block = documents.block(number)?;
+        let mut attributes = self.block(&block)?;
+        Ok((block.documents.swap_remove(place), attributes.swap_remove(place)))
+    }
+
+    /// The values of one attribute, by its place in [`Attributes::NUMBERS`], in the order of the documents.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn column(&self, number: usize) -> Result<Vec<f64>, ColumnsError> {
+        let mut values = Vec::new();
+        self.each_of(TEXTS.len() + number, |column| {
+            values.extend_from_slice(column.as_primitive::<Float64Type>().values());
+        })?;
+        Ok(values)
+    }
+
+    /// The ids of the documents.
+    pub(crate) fn ids(&self) -> Result<Vec<String>, ColumnsError> {
+        let mut ids = Vec::new();
+        self.each_of(0, |column| {
+            ids.extend(column.as_string::<i32>().iter().map(|id| id.unwrap_or_default().to_owned()));
+        })?;
+        Ok(ids)
+    }
+
+    /// How many documents there are in each language.
+    pub(crate) fn languages(&self) -> Result<BTreeMap<String, usize>, ColumnsError> {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        self.each_of(TEXTS.len() - 1, |column| {
+            for language in column.as_string::<i32>().iter().map(Option::unwrap_or_default) {
+                *counts.entry(language.to_owned()).or_default() += 1;
+            }
+        })?;
+        Ok(counts)
+    }
+
+    /// Gives the parts of one column to `take`, in order.
+    fn each_of(&self, column: usize, mut take: impl FnMut(&ArrayRef)) -> Result<(), ColumnsError> {
+        let reader = self.reader()?;
+        let only = ProjectionMask::roots(reader.parquet_schema(), [column]);
+        self.batches(reader.with_projection(only))?.try_for_each(|batch| {
+            take(batch?.column(0));
+            Ok(())
+        })
     }
 }
 
-/// The rows of a table that [`table`] made of the first of `documents`, or the first document that has no such row.
-fn rows(batch: &RecordBatch, documents: &[Document]) -> Result<Vec<Attributes>, String> {
-    let first = || documents.first().map_or_else(String::new, |document| document.id.clone());
-    if batch.schema().fields() != schema().fields() {
-        return Err(first());
-    }
-    let (ids, languages) = (batch.column(0).as_string::<i32>(), batch.column(TEXTS.len() - 1).as_string::<i32>());
+/// The rows of a table that [`table`] made.
+fn rows(batch: &RecordBatch, ids: &mut Vec<String>, attributes: &mut Vec<Attributes>) {
+    let languages = batch.column(TEXTS.len() - 1).as_string::<i32>();
     let numbers: Vec<&Float64Array> =
         batch.columns()[TEXTS.len()..].iter().map(|column| column.as_primitive::<Float64Type>()).collect();
-    let row = |i: usize| {
-        let document = documents.get(i).ok_or_else(|| ids.value(i).to_owned())?;
-        if ids.value(i) != document.id {
-            return Err(document.id.clone());
-        }
-        Ok(Attributes::of(languages.value(i).to_owned(), std::array::from_fn(|at| numbers[at].value(i))))
-    };
-    (0..batch.num_rows()).map(row).collect()
+    ids.extend(batch.column(0).as_string::<i32>().iter().map(|id| id.unwrap_or_default().to_owned()));
+    let row = |i| Attributes::of(languages.value(i).to_owned(), std::array::from_fn(|at| numbers[at].value(i)));
+    attributes.extend((0..batch.num_rows()).map(row));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attributes::measure;
+    use crate::store::write_documents;
 
     fn document(id: &str, text: &str) -> Document {
         Document { id: id.into(), source: "s".into(), group: None, time: Some("2020".into()), text: text.into() }
@@ -170,21 +257,41 @@ mod tests {
     #[test]
     fn attributes_come_back() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("attributes.parquet");
-        let documents = [document("s/a", "The text of the first one."), document("s/b", "Zweiter Text, 2 Zahlen")];
-        let attributes: Vec<_> = documents.iter().map(|document| measure(&document.text)).collect();
-        write_attributes(&path, &documents, &attributes).unwrap();
-        assert_eq!(read_attributes(&path, &documents).unwrap(), attributes);
+        let (path, stored) = (folder.path().join("attributes.parquet"), folder.path().join("documents.jsonl.zst"));
+        let store = |documents: &[Document]| {
+            write_documents(&stored, documents).unwrap();
+            Documents::open(&stored).unwrap()
+        };
+        let words = |idx: usize| format!("{} Zweiter Text, {idx} Zahlen", "The text of the first one. ".repeat(idx));
+        let all: Vec<_> = (0..500).map(|idx| document(&format!("s/{idx}"), &words(idx))).collect();
+        let documents = store(&all);
+        assert!(documents.block_sizes().len() > 2);
+        let languages = measure_all(&documents, &path).unwrap();
+        assert!(languages.values().sum::<usize>() == 500 && languages["eng"] > 480, "{languages:?}");
+        let table = AttributeTable::open(&path, &documents).unwrap();
+        let mut found = Vec::new();
+        let take = |some| {
+            found.extend(some);
+            Ok(())
+        };
+        documents.each(|block| table.block(&block), take).unwrap();
+        assert_eq!(found, all.iter().map(|document| measure(&document.text)).collect::<Vec<_>>());
+        let num_words: Vec<f64> = found.iter().map(|attributes| attributes.num_words).collect();
+        assert_eq!(table.column(1).unwrap(), num_words);
+
         let bytes = fs::read(&path).unwrap();
-        write_attributes(&path, &documents, &attributes).unwrap();
+        measure_all(&documents, &path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes);
-        let [a, b] = documents;
-        for other in [vec![b.clone(), a.clone()], vec![a.clone()], vec![a.clone(), b, a.clone()]] {
-            let error = read_attributes(&path, &other).unwrap_err();
-            assert!(matches!(error, ColumnsError::Other { .. }), "{error}");
-        }
+        assert!(matches!(AttributeTable::open(&path, &store(&all[1..])), Err(ColumnsError::Other { .. })));
+        let mut other = all.clone();
+        other[3].id = "s/x".into();
+        let documents = store(&other);
+        let table = AttributeTable::open(&path, &documents).unwrap();
+        let block = documents.each(|block| table.block(&block), |_| Ok(()));
+        assert!(matches!(block, Err(ColumnsError::Other { .. })), "{block:?}");
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        assert!(matches!(read_attributes(&path, &[a]).unwrap_err(), ColumnsError::Parquet { .. }));
-        assert!(matches!(read_attributes(&folder.path().join("none"), &[]).unwrap_err(), ColumnsError::Open { .. }));
+        assert!(matches!(AttributeTable::open(&path, &documents), Err(ColumnsError::Parquet { .. })));
+        let none = folder.path().join("none");
+        assert!(matches!(AttributeTable::open(&none, &documents), Err(ColumnsError::Open { .. })));
     }
 }

@@ -1,21 +1,27 @@
-//! From sources to a clean corpus, readable top to bottom.
+//! From documents as they were read to a clean corpus, readable top to bottom.
+//!
+//! Documents stay on the disk. They are looked at once, and only what decides about them is kept in memory: a few hundred
+//! bytes each. Then each has its fate, and they are read once more and written to where they belong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use arable_core::{Document, Hint, Seed};
+use arable_core::{Digest, Document, Hint, Seed};
 
-use crate::attributes::Attributes;
-use crate::config::{CorpusConfig, SourceConfig};
+use crate::columns::{AttributeTable, ColumnsError};
+use crate::config::{CorpusConfig, NearConfig};
 use crate::decide::{DecideError, Decision};
-use crate::dedup::dedup;
-use crate::near::{NearDeduped, RefusedPair, near_dedup};
-use crate::overlap::{HeldOutSet, OverlapCounts, remove_overlap};
-use crate::pii::{PiiCounts, PiiKind, remove_pii};
-use crate::read::{ReadError, check_rejects, read_source};
-use crate::reject::{DropReason, Dropped, Reject, count_by_reason};
-use crate::split::hold_out;
-use crate::words::num_words;
+use crate::dedup::{copies, words_digest};
+use crate::gather::{ReadCounts, SourceCounts};
+use crate::near::{Hashes, Looked, RefusedPair, Similarity, near_copies, shared_bands};
+use crate::overlap::{HeldOutSet, Index, OverlapCounts};
+use crate::pii::{PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
+use crate::read::ReadError;
+use crate::reject::{DropReason, Dropped};
+use crate::split::{Keys, hold_out};
+use crate::store::{Block, Documents, Quarantined, StoreError, Writer, each_line, line_of};
+use crate::words::{normalize, num_words, word_hashes};
 
 /// A corpus that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +47,13 @@ pub enum CurateError {
     },
     /// The expression in `keep` cannot decide.
     #[error("decide which documents stay")]
-    Decide {
-        /// Why.
-        source: Box<DecideError>,
-    },
+    Decide(#[source] Box<DecideError>),
+    /// Documents cannot be written, or not be read again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Attributes cannot be read.
+    #[error(transparent)]
+    Columns(#[from] ColumnsError),
     /// No document is left.
     #[error(
         "keep a document: of {num_documents} there are {num_too_short} too short, {num_filtered} that `keep` leaves out, \
@@ -76,7 +85,9 @@ impl Hint for CurateError {
             Self::NoSource => "add a `[[corpus.source]]` with a `name` and a `path`".to_owned(),
             Self::SourceName { .. } => "give every source a name of its own, without `/`".to_owned(),
             Self::Read { source, .. } => return source.hint(),
-            Self::Decide { source } => return source.hint(),
+            Self::Store(error) => return error.hint(),
+            Self::Columns(error) => return error.hint(),
+            Self::Decide(error) => return error.hint(),
             Self::NothingLeft { .. } => {
                 "lower `min_words`, loosen `keep`, or add documents that are not copies of the tasks' held-out examples"
                     .to_owned()
@@ -84,23 +95,6 @@ impl Hint for CurateError {
             Self::OneCluster { .. } => "add documents, or set `group` to a field that tells documents apart".to_owned(),
         })
     }
-}
-
-/// A curated corpus.
-#[derive(Clone, Debug)]
-pub struct Curated {
-    /// Documents to train on, by source, file and line.
-    pub train: Vec<Document>,
-    /// Documents kept aside for the held-out loss.
-    pub held_out: Vec<Document>,
-    /// Documents left out, with the reason.
-    pub dropped: Vec<Dropped>,
-    /// Pairs of documents that looked alike and are not.
-    pub refused: Vec<RefusedPair>,
-    /// Records that could not be read.
-    pub rejects: Vec<Reject>,
-    /// How many there are of what.
-    pub counts: CorpusCounts,
 }
 
 /// What was read, kept and left out.
@@ -147,109 +141,421 @@ pub struct RuleCounts {
     pub num_failed_alone: usize,
 }
 
-/// Counts of one source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourceCounts {
-    /// The source's name.
-    pub name: String,
-    /// Records read as documents.
-    pub num_documents: usize,
-    /// Words (separated by white space) in them.
-    pub num_words: usize,
-    /// Records that could not be read.
-    pub num_rejected: usize,
-    /// Documents kept, for training or aside.
-    pub num_kept: usize,
+/// What is curated: documents as they were read, and what is known of them.
+pub struct Material<'a> {
+    /// The documents.
+    pub documents: &'a Documents,
+    /// The file of what could not be read.
+    pub rejects: &'a Path,
+    /// How many there are of what.
+    pub counts: ReadCounts,
+    /// What was measured of them; needed where the configuration says `keep`.
+    pub attributes: Option<&'a AttributeTable>,
 }
 
-/// Documents as they were read, before curation.
-#[derive(Debug, Default)]
-pub struct ReadCorpus {
-    /// Documents by source, file and line.
-    pub documents: Vec<Document>,
-    /// Records that could not be read.
-    pub rejects: Vec<Reject>,
-    counts: Vec<SourceCounts>,
+/// The files of a curated corpus.
+pub struct Outputs<'a> {
+    /// Documents to train on, by source, file and line.
+    pub train: &'a Path,
+    /// Documents kept aside for the held-out loss.
+    pub held_out: &'a Path,
+    /// `{"reject": ...}` for records that could not be read, `{"drop": {document, reason}}` for documents left out, and
+    /// `{"refused": {document, with, similarity}}` for pairs that looked alike and both stay.
+    pub quarantine: &'a Path,
 }
 
 /// Drops documents that are too short, those for which `keep` does not hold, duplicates, and those that hold one of the
-/// held-out examples, masks personal data, and keeps a part aside. `attributes` are those of all documents; without `keep`,
-/// none are needed. The result depends on what was read, on the configuration and on the seed alone.
+/// held-out examples, masks personal data, and keeps a part aside. The result depends on what was read, on the
+/// configuration and on the seed alone.
 ///
 /// # Errors
-/// When `keep` cannot decide, or when nothing is left to train on.
+/// When `keep` cannot decide, a file cannot be read or written, or nothing is left to train on.
 pub fn curate(
     config: &CorpusConfig,
-    read: ReadCorpus,
-    attributes: &[Attributes],
+    material: Material<'_>,
     held_out_texts: &[HeldOutSet],
     seed: Seed,
-) -> Result<Curated, CurateError> {
-    let names: Vec<&str> = config.source.iter().map(|source| source.name.as_str()).collect();
-    let num_documents = read.documents.len();
+    outputs: &Outputs<'_>,
+) -> Result<CorpusCounts, CurateError> {
+    let index = Index::new(&config.overlap, held_out_texts);
+    let keep = config.keep.as_deref().map(|keep| Decision::new(keep, &config.rule));
+    let decision = keep.transpose()?;
+    let look = Look { config, decision: decision.as_ref(), attributes: material.attributes, index: &index };
+    let seen = look.at_all(material.documents)?;
+    let mut plan =
+        Plan { config, index: &index, decision: decision.as_ref(), fates: fates(&seen), seen, refused: vec![] };
+    plan.drop_copies();
+    plan.drop_near_copies(material.documents)?;
+    plan.drop_overlap();
+    let counts = plan.counts(material.counts);
+    plan.keep_aside(seed, &counts)?;
+    plan.write(material.documents, material.rejects, outputs, counts)
+}
 
-    let Filtered { kept, mut dropped, rules } = filter(config, read.documents, attributes)?;
-    let deduped = dedup(&config.dedup, &names, kept);
-    dropped.extend(deduped.dropped);
-    let (kept, refused) = match &config.dedup.near {
-        None => (deduped.kept, Vec::new()),
-        Some(near) => {
-            let NearDeduped { deduped, refused } = near_dedup(near, &names, deduped.kept);
-            dropped.extend(deduped.dropped);
-            (deduped.kept, refused)
+impl From<DecideError> for CurateError {
+    fn from(error: DecideError) -> Self {
+        Self::Decide(Box::new(error))
+    }
+}
+
+/// Looks at documents, and says what decides about them.
+struct Look<'a> {
+    config: &'a CorpusConfig,
+    decision: Option<&'a Decision>,
+    attributes: Option<&'a AttributeTable>,
+    index: &'a Index<'a>,
+}
+
+/// What decides about a document.
+struct Seen {
+    id: String,
+    source: String,
+    first: First,
+}
+
+/// What shows in a document alone.
+enum First {
+    TooShort(usize),
+    /// The conditions of `keep` that do not hold, by number.
+    Filtered(Vec<usize>),
+    Fine(Box<Traits>),
+}
+
+/// What a document is compared with others by.
+struct Traits {
+    text: Digest,
+    words: Digest,
+    /// As it will be, with personal data masked.
+    keys: Keys,
+    bands: Vec<u64>,
+    /// The held-out examples in it.
+    hits: Vec<usize>,
+}
+
+impl Look<'_> {
+    fn at_all(&self, documents: &Documents) -> Result<Vec<Seen>, CurateError> {
+        let hashes = self.config.dedup.near.as_ref().map(Hashes::new);
+        let mut all = Vec::with_capacity(documents.len());
+        let work = |block: Block| {
+            let failed = self.failed(&block)?;
+            let seen = |(document, failed)| self.at(document, failed, hashes.as_ref());
+            Ok(block.documents.into_iter().zip(failed).map(seen).collect::<Vec<_>>())
+        };
+        documents.each(work, |seen| {
+            all.extend(seen);
+            Ok::<_, CurateError>(())
+        })?;
+        Ok(all)
+    }
+
+    /// For each document, the conditions that do not hold.
+    fn failed(&self, block: &Block) -> Result<Vec<Vec<usize>>, CurateError> {
+        match (self.decision, self.attributes) {
+            (Some(decision), Some(attributes)) => Ok(decision.failed(&block.documents, &attributes.block(block)?)?),
+            _ => Ok(vec![Vec::new(); block.documents.len()]),
         }
-    };
-    let mut overlap = remove_overlap(&config.overlap, kept, held_out_texts);
-    dropped.extend(overlap.dropped);
-    // Last, so that a mask hides no copy.
-    let pii = remove_pii(&mut overlap.kept, &config.pii.mask);
-    let counts = count_dropped(
-        &dropped,
-        CorpusCounts { sources: read.counts, overlap: overlap.counts, pii, rules, ..CorpusCounts::default() },
-    );
-    if overlap.kept.is_empty() {
-        return Err(nothing_left(num_documents, &counts));
-    }
-    let num_kept = overlap.kept.len();
-    let parts = hold_out(overlap.kept, config.held_out, seed);
-    if parts.held_out.is_empty() {
-        return Err(CurateError::OneCluster { num_documents: num_kept });
     }
 
-    let counts = count_kept(&parts.train, &parts.held_out, counts);
-    let counts = CorpusCounts { rejects: count_by_reason(&read.rejects), ..counts };
-    Ok(Curated { train: parts.train, held_out: parts.held_out, dropped, refused, rejects: read.rejects, counts })
+    fn at(&self, document: Document, failed: Vec<usize>, hashes: Option<&Hashes>) -> Seen {
+        let num_words = num_words(&document.text);
+        let first = if !failed.is_empty() {
+            First::Filtered(failed)
+        } else if num_words < self.config.min_words {
+            First::TooShort(num_words)
+        } else {
+            First::Fine(Box::new(self.traits(&document, hashes)))
+        };
+        Seen { id: document.id, source: document.source, first }
+    }
+
+    fn traits(&self, Document { source, group, text, .. }: &Document, hashes: Option<&Hashes>) -> Traits {
+        let normalized = normalize(text);
+        let (words, hashed) = (words_digest(text, &normalized), word_hashes(&normalized));
+        let mask = &self.config.pii.mask;
+        let masked = (!mask.is_empty()).then(|| mask_pii(text, &find_pii(text), mask)).flatten();
+        let group = group.as_ref().map(|group| format!("{source}/{group}"));
+        Traits {
+            text: Digest::of(text.as_bytes()),
+            words,
+            keys: Keys::new(group.as_deref(), masked.map_or(words, |text| words_digest(&text, &normalize(&text)))),
+            bands: hashes.map_or_else(Vec::new, |hashes| hashes.bands(&hashed)),
+            hits: self.index.examples_in(&hashed, self.config.overlap.min_share.get()),
+        }
+    }
 }
 
-struct Filtered {
-    kept: Vec<Document>,
-    dropped: Vec<Dropped>,
-    rules: Vec<RuleCounts>,
+/// What becomes of a document.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Train,
+    HeldOut,
+    /// For what shows in it alone.
+    First,
+    ExactDuplicate(usize),
+    NormalizedDuplicate(usize),
+    NearDuplicate(usize, Similarity),
+    Overlap,
 }
 
-/// Drops short documents and those for which `keep` does not hold.
-fn filter(config: &CorpusConfig, documents: Vec<Document>, attributes: &[Attributes]) -> Result<Filtered, CurateError> {
-    let Some(keep) = &config.keep else {
-        let (kept, dropped) = drop_short(documents, config.min_words);
-        return Ok(Filtered { kept, dropped, rules: Vec::new() });
-    };
-    let wrong = |error| CurateError::Decide { source: Box::new(error) };
-    let decision = Decision::new(keep, &config.rule).map_err(wrong)?;
-    let failed = decision.failed(&documents, attributes).map_err(wrong)?;
-    let conditions: Vec<&str> = decision.conditions().collect();
-    let (kept, dropped): (Vec<_>, Vec<_>) =
-        documents.into_iter().zip(&failed).partition(|(_, failed)| failed.is_empty());
-    let drop = |(document, failed): (Document, &Vec<usize>)| {
-        let failed = failed.iter().map(|&idx| conditions[idx].to_owned()).collect();
-        Dropped { document, reason: DropReason::Filtered { failed } }
-    };
-    let (kept, mut all) = drop_short(kept.into_iter().map(|(document, _)| document).collect(), config.min_words);
-    all.extend(dropped.into_iter().map(drop));
-    Ok(Filtered { kept, dropped: all, rules: count_rules(&decision, &failed) })
+fn fates(seen: &[Seen]) -> Vec<Fate> {
+    let fate = |seen: &Seen| if matches!(seen.first, First::Fine(_)) { Fate::Train } else { Fate::First };
+    seen.iter().map(fate).collect()
+}
+
+/// What becomes of all documents.
+struct Plan<'a> {
+    config: &'a CorpusConfig,
+    index: &'a Index<'a>,
+    decision: Option<&'a Decision>,
+    seen: Vec<Seen>,
+    fates: Vec<Fate>,
+    refused: Vec<RefusedPair>,
+}
+
+impl Plan<'_> {
+    /// The documents that stay as things are, with their traits.
+    fn staying(&self) -> impl Iterator<Item = (usize, &Traits)> {
+        let stay = self.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Train);
+        stay.map(|(idx, _)| (idx, self.traits(idx)))
+    }
+
+    /// The same documents in the order in which one goes before another: by the place of their source in the
+    /// configuration, then by id. It depends on what documents there are, never on the order in which they arrive.
+    fn order(&self) -> Vec<usize> {
+        let sources = self.config.source.iter().enumerate();
+        let ranks: HashMap<&str, usize> = sources.map(|(rank, source)| (source.name.as_str(), rank)).collect();
+        let mut order: Vec<usize> = self.staying().map(|(idx, _)| idx).collect();
+        order.sort_by_key(|&idx| (ranks.get(self.seen[idx].source.as_str()), &self.seen[idx].id));
+        order
+    }
+
+    fn traits(&self, idx: usize) -> &Traits {
+        match &self.seen[idx].first {
+            First::Fine(traits) => traits,
+            _ => unreachable!("only what shows no fault alone is compared"),
+        }
+    }
+
+    fn drop_copies(&mut self) {
+        let order = self.order();
+        if self.config.dedup.exact {
+            for (idx, of) in copies(&order, |idx| self.traits(idx).text) {
+                self.fates[idx] = Fate::ExactDuplicate(of);
+            }
+        }
+        if self.config.dedup.normalized {
+            let order: Vec<usize> = order.into_iter().filter(|&idx| self.fates[idx] == Fate::Train).collect();
+            for (idx, of) in copies(&order, |idx| self.traits(idx).words) {
+                self.fates[idx] = Fate::NormalizedDuplicate(of);
+            }
+        }
+    }
+
+    fn drop_near_copies(&mut self, documents: &Documents) -> Result<(), CurateError> {
+        let Some(near) = &self.config.dedup.near else { return Ok(()) };
+        let order = self.order();
+        let shared = shared_bands(&order.iter().map(|&idx| &self.traits(idx).bands[..]).collect::<Vec<_>>());
+        let bands = |idx: usize| self.traits(idx).bands.iter().copied().filter(|band| shared.contains(band)).collect();
+        let runs = Runs::new(near, documents, |idx| {
+            self.fates[idx] == Fate::Train && self.traits(idx).bands.iter().any(|band| shared.contains(band))
+        })?;
+        let Looked { copies, refused } = near_copies(near, &order, bands, |idx| runs.of(idx))?;
+        let pair = |(idx, with, similarity): (usize, usize, _)| {
+            let [document, with] = [idx, with].map(|idx| self.seen[idx].id.clone());
+            RefusedPair { document, with, similarity }
+        };
+        self.refused = refused.into_iter().map(pair).collect();
+        self.refused.sort();
+        for (idx, of, similarity) in copies {
+            self.fates[idx] = Fate::NearDuplicate(of, similarity);
+        }
+        Ok(())
+    }
+
+    fn drop_overlap(&mut self) {
+        let hit: Vec<usize> =
+            self.staying().filter(|(_, traits)| !traits.hits.is_empty()).map(|(idx, _)| idx).collect();
+        hit.into_iter().for_each(|idx| self.fates[idx] = Fate::Overlap);
+    }
+
+    fn keep_aside(&mut self, seed: Seed, counts: &CorpusCounts) -> Result<(), CurateError> {
+        let (left, keys): (Vec<usize>, Vec<Keys>) = self.staying().map(|(idx, traits)| (idx, traits.keys)).unzip();
+        if left.is_empty() {
+            return Err(nothing_left(self.seen.len(), counts));
+        }
+        let is_held_out = hold_out(&keys, self.config.held_out, seed);
+        if !is_held_out.contains(&true) {
+            return Err(CurateError::OneCluster { num_documents: left.len() });
+        }
+        let held_out = left.iter().zip(is_held_out).filter(|(_, is_held_out)| *is_held_out);
+        held_out.for_each(|(&idx, _)| self.fates[idx] = Fate::HeldOut);
+        Ok(())
+    }
+
+    /// What is known before documents are read again.
+    fn counts(&self, read: ReadCounts) -> CorpusCounts {
+        let hits = |(idx, fate): (usize, &Fate)| (*fate == Fate::Overlap).then(|| &self.traits(idx).hits[..]);
+        let overlap = self.index.counts(self.fates.iter().enumerate().filter_map(hits));
+        let failed = self.seen.iter().filter_map(|seen| match &seen.first {
+            First::Filtered(failed) => Some(&failed[..]),
+            _ => None,
+        });
+        let rules = self.decision.map_or_else(Vec::new, |decision| count_rules(decision, failed));
+        let mut counts =
+            CorpusCounts { sources: read.sources, rejects: read.rejects, overlap, rules, ..CorpusCounts::default() };
+        for (seen, fate) in self.seen.iter().zip(&self.fates) {
+            let count = match (fate, &seen.first) {
+                (Fate::Train | Fate::HeldOut, _) => continue,
+                (Fate::First, First::TooShort(_)) => &mut counts.num_too_short,
+                (Fate::First, _) => &mut counts.num_filtered,
+                (Fate::ExactDuplicate(_), _) => &mut counts.num_exact_duplicates,
+                (Fate::NormalizedDuplicate(_), _) => &mut counts.num_normalized_duplicates,
+                (Fate::NearDuplicate(..), _) => &mut counts.num_near_duplicates,
+                (Fate::Overlap, _) => &mut counts.num_overlap,
+            };
+            *count += 1;
+        }
+        counts
+    }
+
+    /// Why a document is left out, if it is.
+    fn reason(&self, idx: usize) -> Option<DropReason> {
+        let id = |of: usize| self.seen[of].id.clone();
+        Some(match (self.fates[idx], &self.seen[idx].first) {
+            (Fate::Train | Fate::HeldOut, _) => return None,
+            (_, First::TooShort(num_words)) => DropReason::TooShort { num_words: *num_words },
+            (_, First::Filtered(failed)) => {
+                let names: Vec<&str> = self.decision.map_or_else(Vec::new, |decision| decision.conditions().collect());
+                DropReason::Filtered { failed: failed.iter().map(|&at| names[at].to_owned()).collect() }
+            }
+            (Fate::ExactDuplicate(of), _) => DropReason::ExactDuplicate { of: id(of) },
+            (Fate::NormalizedDuplicate(of), _) => DropReason::NormalizedDuplicate { of: id(of) },
+            (Fate::NearDuplicate(of, similarity), _) => DropReason::NearDuplicate { of: id(of), similarity },
+            (Fate::First | Fate::Overlap, First::Fine(traits)) => self.index.reason(&traits.hits),
+        })
+    }
+
+    /// Writes every document to where it belongs.
+    fn write(
+        &self,
+        documents: &Documents,
+        rejects: &Path,
+        outputs: &Outputs<'_>,
+        mut counts: CorpusCounts,
+    ) -> Result<CorpusCounts, CurateError> {
+        let [mut train, mut held_out, mut quarantine] =
+            [Writer::create(outputs.train)?, Writer::create(outputs.held_out)?, Writer::create(outputs.quarantine)?];
+        each_line(rejects, |line| quarantine.line(line))?;
+        let work = |block: Block| Ok::<_, CurateError>(self.sort(block));
+        documents.each(work, |sorted| {
+            for (source, num_kept) in sorted.num_kept {
+                let own = counts.sources.iter_mut().find(|counts| counts.name == source);
+                own.into_iter().for_each(|own: &mut SourceCounts| own.num_kept += num_kept);
+            }
+            for (kind, found) in sorted.pii {
+                let all = counts.pii.entry(kind).or_default();
+                all.num_found += found.num_found;
+                all.num_documents += found.num_documents;
+            }
+            counts.num_train_words += sorted.num_train_words;
+            counts.num_train += sorted.train.len();
+            counts.num_held_out += sorted.held_out.len();
+            sorted.train.iter().try_for_each(|line| train.line(line))?;
+            sorted.held_out.iter().try_for_each(|line| held_out.line(line))?;
+            Ok(sorted.dropped.iter().try_for_each(|line| quarantine.line(line))?)
+        })?;
+        self.refused.iter().try_for_each(|pair| quarantine.item(&Quarantined::Refused(pair)))?;
+        [train, held_out, quarantine].into_iter().try_for_each(Writer::finish)?;
+        Ok(counts)
+    }
+
+    fn sort(&self, block: Block) -> Sorted {
+        let mut sorted = Sorted::default();
+        let (mut kept, mut places) = (Vec::new(), Vec::new());
+        for (idx, document) in (block.first..).zip(block.documents) {
+            match self.reason(idx) {
+                Some(reason) => {
+                    sorted.dropped.push(line_of(&Quarantined::Drop(&Dropped { document, reason })));
+                }
+                None => {
+                    kept.push(document);
+                    places.push(idx);
+                }
+            }
+        }
+        sorted.pii = remove_pii(&mut kept, &self.config.pii.mask);
+        for (idx, document) in places.into_iter().zip(kept) {
+            *sorted.num_kept.entry(document.source.clone()).or_default() += 1;
+            if self.fates[idx] == Fate::HeldOut {
+                sorted.held_out.push(line_of(&document));
+            } else {
+                sorted.num_train_words += num_words(&document.text);
+                sorted.train.push(line_of(&document));
+            }
+        }
+        sorted
+    }
+}
+
+/// Documents of a block as lines, by where they belong.
+#[derive(Default)]
+struct Sorted {
+    train: Vec<Vec<u8>>,
+    held_out: Vec<Vec<u8>>,
+    dropped: Vec<Vec<u8>>,
+    pii: BTreeMap<PiiKind, PiiCounts>,
+    num_kept: BTreeMap<String, usize>,
+    num_train_words: usize,
+}
+
+/// The runs of words of documents that are compared word by word.
+struct Runs<'a> {
+    hashes: Hashes,
+    documents: &'a Documents,
+    held: HashMap<usize, Vec<u64>>,
+}
+
+impl<'a> Runs<'a> {
+    /// Runs that are held in memory; beyond them, a document is read each time.
+    const MAX_HELD: usize = 1 << 25;
+
+    fn new(
+        config: &NearConfig,
+        documents: &'a Documents,
+        is_wanted: impl Fn(usize) -> bool + Sync,
+    ) -> Result<Self, StoreError> {
+        let hashes = Hashes::new(config);
+        let (mut held, mut num_held) = (HashMap::new(), 0);
+        let work = |Block { first, documents, .. }: Block| {
+            let wanted = (first..).zip(documents).filter(|(idx, _)| is_wanted(*idx));
+            Ok(wanted.map(|(idx, document)| (idx, runs_of(&hashes, &document))).collect::<Vec<_>>())
+        };
+        documents.each(work, |found| {
+            for (idx, runs) in found {
+                num_held += runs.len();
+                if num_held <= Self::MAX_HELD {
+                    held.insert(idx, runs);
+                }
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(Self { hashes, documents, held })
+    }
+
+    fn of(&self, idx: usize) -> Result<Cow<'_, [u64]>, StoreError> {
+        match self.held.get(&idx) {
+            Some(runs) => Ok(Cow::Borrowed(runs)),
+            None => Ok(Cow::Owned(runs_of(&self.hashes, &self.documents.get(idx)?))),
+        }
+    }
+}
+
+fn runs_of(hashes: &Hashes, document: &Document) -> Vec<u64> {
+    hashes.runs(&word_hashes(&normalize(&document.text)))
 }
 
 /// What each condition of `decision` did; `failed` as [`Decision::failed`] gives them.
-pub fn count_rules(decision: &Decision, failed: &[Vec<usize>]) -> Vec<RuleCounts> {
+pub fn count_rules<'a>(decision: &Decision, failed: impl Iterator<Item = &'a [usize]>) -> Vec<RuleCounts> {
     let mut rules: Vec<RuleCounts> =
         decision.conditions().map(|name| RuleCounts { name: name.to_owned(), ..RuleCounts::default() }).collect();
     for failed in failed {
@@ -261,91 +567,6 @@ pub fn count_rules(decision: &Decision, failed: &[Vec<usize>]) -> Vec<RuleCounts
     rules
 }
 
-fn check_sources(sources: &[SourceConfig]) -> Result<(), CurateError> {
-    let mut names = BTreeSet::new();
-    for SourceConfig { name, .. } in sources {
-        let problem = match name {
-            name if name.is_empty() => "is empty",
-            name if name.contains('/') => "contains `/`",
-            name if !names.insert(name) => "occurs twice",
-            _ => continue,
-        };
-        return Err(CurateError::SourceName { name: name.clone(), problem });
-    }
-    if sources.is_empty() { Err(CurateError::NoSource) } else { Ok(()) }
-}
-
-/// Reads the sources, whose paths are relative to `root`.
-///
-/// # Errors
-/// When a source has no usable name, cannot be read or has too many rejects.
-pub fn read_corpus(config: &CorpusConfig, root: &Path) -> Result<ReadCorpus, CurateError> {
-    check_sources(&config.source)?;
-    let mut read = ReadCorpus::default();
-    for source in &config.source {
-        let failed = |error| CurateError::Read { name: source.name.clone(), source: Box::new(error) };
-        let (documents, rejects) = read_one(source, root).map_err(failed)?;
-        let num_records = documents.len() + rejects.len();
-        check_rejects(&source.name, &rejects, num_records, config.max_reject_rate).map_err(failed)?;
-        read.counts.push(SourceCounts {
-            name: source.name.clone(),
-            num_documents: documents.len(),
-            num_words: documents.iter().map(|document| num_words(&document.text)).sum(),
-            num_rejected: rejects.len(),
-            num_kept: 0,
-        });
-        read.documents.extend(documents);
-        read.rejects.extend(rejects);
-    }
-    Ok(read)
-}
-
-fn read_one(source: &SourceConfig, root: &Path) -> Result<(Vec<Document>, Vec<Reject>), ReadError> {
-    let (mut documents, mut rejects) = (Vec::new(), Vec::new());
-    for record in read_source(source, root)? {
-        match record? {
-            Ok(document) => documents.push(document),
-            Err(reject) => rejects.push(reject),
-        }
-    }
-    Ok((documents, rejects))
-}
-
-fn drop_short(documents: Vec<Document>, min_words: usize) -> (Vec<Document>, Vec<Dropped>) {
-    let (kept, short): (Vec<_>, Vec<_>) =
-        documents.into_iter().partition(|document| num_words(&document.text) >= min_words);
-    let dropped = |document: Document| {
-        let reason = DropReason::TooShort { num_words: num_words(&document.text) };
-        Dropped { document, reason }
-    };
-    (kept, short.into_iter().map(dropped).collect())
-}
-
-fn count_dropped(dropped: &[Dropped], mut counts: CorpusCounts) -> CorpusCounts {
-    for Dropped { reason, .. } in dropped {
-        let count = match reason {
-            DropReason::TooShort { .. } => &mut counts.num_too_short,
-            DropReason::Filtered { .. } => &mut counts.num_filtered,
-            DropReason::ExactDuplicate { .. } => &mut counts.num_exact_duplicates,
-            DropReason::NormalizedDuplicate { .. } => &mut counts.num_normalized_duplicates,
-            DropReason::NearDuplicate { .. } => &mut counts.num_near_duplicates,
-            DropReason::Overlap { .. } => &mut counts.num_overlap,
-        };
-        *count += 1;
-    }
-    counts
-}
-
-fn count_kept(train: &[Document], held_out: &[Document], mut counts: CorpusCounts) -> CorpusCounts {
-    counts.num_train = train.len();
-    counts.num_held_out = held_out.len();
-    counts.num_train_words = train.iter().map(|document| num_words(&document.text)).sum();
-    for source in &mut counts.sources {
-        source.num_kept = train.iter().chain(held_out).filter(|document| document.source == source.name).count();
-    }
-    counts
-}
-
 fn nothing_left(num_documents: usize, counts: &CorpusCounts) -> CurateError {
     CurateError::NothingLeft {
         num_documents,
@@ -353,130 +574,5 @@ fn nothing_left(num_documents: usize, counts: &CorpusCounts) -> CurateError {
         num_filtered: counts.num_filtered,
         num_duplicates: counts.num_exact_duplicates + counts.num_normalized_duplicates + counts.num_near_duplicates,
         num_overlap: counts.num_overlap,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use arable_core::Fraction;
-
-    use super::*;
-    use crate::testing::root_with;
-
-    fn config(sources: &[(&str, &str)]) -> CorpusConfig {
-        CorpusConfig {
-            source: sources.iter().map(|(name, path)| SourceConfig::new(name, path)).collect(),
-            held_out: Fraction::new(0.2).unwrap(),
-            min_words: 3,
-            ..CorpusConfig::default()
-        }
-    }
-
-    fn lines(texts: impl IntoIterator<Item = String>) -> String {
-        texts.into_iter().map(|text| format!("{}\n", serde_json::json!({ "text": text }))).collect()
-    }
-
-    fn curate_all(config: &CorpusConfig, root: &Path, sets: &[HeldOutSet], seed: Seed) -> Result<Curated, CurateError> {
-        let read = read_corpus(config, root)?;
-        let attributes = crate::measure_all(&read.documents);
-        curate(config, read, &attributes, sets, seed)
-    }
-
-    #[test]
-    fn what_keep_leaves_out_is_counted_by_condition() {
-        let texts =
-            ["a document with five words", "four words are here", "many many many many many many words", "x y z"];
-        let root = root_with(&[("a.jsonl", &lines((0..12).map(|i| format!("{i} {}", texts[i % 4]))))]);
-        let mut config = config(&[("a", "a.jsonl")]);
-        config.keep = Some("varied AND num_words > 5".into());
-        config.rule = [("varied".into(), "unique_word_ratio > 0.5".into())].into();
-        let curated = curate_all(&config, root.path(), &[], Seed(1)).unwrap();
-        let rule =
-            |name: &str, num_failed, num_failed_alone| RuleCounts { name: name.into(), num_failed, num_failed_alone };
-        let counts = &curated.counts;
-        assert_eq!(counts.rules, [rule("varied: unique_word_ratio > 0.5", 3, 3), rule("num_words > 5", 6, 6)]);
-        assert_eq!((counts.num_filtered, counts.num_train + counts.num_held_out), (9, 3));
-        let reason = DropReason::Filtered { failed: vec!["num_words > 5".into()] };
-        assert_eq!(curated.dropped.iter().filter(|dropped| dropped.reason == reason).count(), 6);
-
-        config.keep = Some("num_words > 100".into());
-        let error = curate_all(&config, root.path(), &[], Seed(1)).unwrap_err();
-        assert!(error.to_string().contains("12 that `keep` leaves out"), "{error}");
-        config.keep = Some("num_word > 100".into());
-        let error = curate_all(&config, root.path(), &[], Seed(1)).unwrap_err();
-        assert_eq!(error.hint().unwrap(), "did you mean `num_words`?");
-    }
-
-    #[test]
-    fn everything_is_kept_or_counted() {
-        let planted = "one two three four five six seven eight nine ten";
-        let a = lines((0..20).map(|i| format!("a document, number {i}")));
-        let b = lines(["A document: number 3".into(), "short".into(), format!("so: {planted}.")]) + "{\n";
-        let root = root_with(&[("a.jsonl", &(a + &lines(["a document, number 3".into()]))), ("b.jsonl", &b)]);
-        let sets = [HeldOutSet { task: "t".into(), texts: vec![("x".into(), planted.into())] }];
-        let mut config = config(&[("a", "a.jsonl"), ("b", "b.jsonl")]);
-        let error = curate_all(&config, root.path(), &sets, Seed(1)).unwrap_err();
-        assert!(error.hint().unwrap().starts_with("most often `invalid_json`"), "{error:?}");
-
-        config.max_reject_rate = arable_core::Probability::new(0.25).unwrap();
-        let curated = curate_all(&config, root.path(), &sets, Seed(1)).unwrap();
-        let counts = &curated.counts;
-        assert_eq!((counts.num_train, counts.num_held_out, counts.num_train_words), (16, 4, 64));
-        assert_eq!((counts.num_too_short, counts.num_overlap), (1, 1));
-        assert_eq!((counts.num_exact_duplicates, counts.num_normalized_duplicates), (1, 1));
-        assert_eq!(counts.rejects["invalid_json"], 1);
-        assert_eq!(curated.rejects[0].line, 4);
-        let kept: Vec<_> = counts.sources.iter().map(|source| (source.num_documents, source.num_kept)).collect();
-        assert_eq!(kept, [(21, 20), (3, 0)]);
-        let found = &counts.overlap[0];
-        assert_eq!((found.num_examples, found.num_examples_found, found.num_documents_removed), (1, 1, 1));
-    }
-
-    #[test]
-    fn personal_data_is_counted_and_masked_where_asked_for() {
-        let text = |i: usize| match i {
-            3 => "write to ann@x.org or ben@x.org soon".to_owned(),
-            5 => "write to eve@x.org or call +49 30 1234567".to_owned(),
-            i => format!("a document, number {i}"),
-        };
-        let root = root_with(&[("a.jsonl", &lines((0..20).map(text)))]);
-        let mut config = config(&[("a", "a.jsonl")]);
-        let texts = |curated: &Curated| {
-            curated.train.iter().chain(&curated.held_out).map(|document| document.text.clone()).collect::<String>()
-        };
-        let left = curate_all(&config, root.path(), &[], Seed(1)).unwrap();
-        config.pii.mask = vec![PiiKind::Email];
-        let masked = curate_all(&config, root.path(), &[], Seed(1)).unwrap();
-        let expected = [
-            (PiiKind::Email, PiiCounts { num_found: 3, num_documents: 2 }),
-            (PiiKind::Phone, PiiCounts { num_found: 1, num_documents: 1 }),
-        ];
-        assert_eq!((&left.counts.pii, &masked.counts.pii), (&expected.into(), &expected.into()));
-        assert!(texts(&left).contains("ann@x.org"));
-        let masked = texts(&masked);
-        assert!(
-            masked.contains("write to [EMAIL] or [EMAIL] soon") && masked.contains("+49 30") && !masked.contains('@')
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_a_corpus_has_a_hint() {
-        let root = root_with(&[
-            ("one.jsonl", &lines(["only this one here".into()])),
-            ("short.jsonl", &lines(["x".into()])),
-            ("empty.jsonl", ""),
-        ]);
-        let check = |sources: &[(&str, &str)], expected: &str| {
-            let error = curate_all(&config(sources), root.path(), &[], Seed(1)).unwrap_err();
-            assert!(error.to_string().contains(expected), "{error}");
-            assert!(error.hint().is_some(), "{error}");
-        };
-        check(&[], "find a source");
-        check(&[("a", "one.jsonl"), ("a", "one.jsonl")], "occurs twice");
-        check(&[("a/b", "one.jsonl")], "contains `/`");
-        check(&[("a", "one.jsonl")], "all 1 belong together");
-        check(&[("a", "short.jsonl")], "keep a document: of 1 there are 1 too short");
-        check(&[("a", "empty.jsonl")], "read the source `a`");
-        check(&[("a", "missing.jsonl")], "read the source `a`");
     }
 }

@@ -23,7 +23,6 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::parser::DFParser;
 use datafusion_sql::planner::{PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
-use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -189,10 +188,11 @@ impl Decision {
     /// When a value makes a condition fail.
     pub fn failed(&self, documents: &[Document], attributes: &[Attributes]) -> Result<Vec<Vec<usize>>, DecideError> {
         assert_eq!(documents.len(), attributes.len(), "attributes of each document");
-        let batches = documents.par_chunks(BATCH).zip(attributes.par_chunks(BATCH));
-        let failed: Result<Vec<_>, DecideError> =
-            batches.map(|(documents, attributes)| self.failed_in(documents, attributes)).collect();
-        Ok(failed?.concat())
+        let mut failed = Vec::with_capacity(documents.len());
+        for (documents, attributes) in documents.chunks(BATCH).zip(attributes.chunks(BATCH)) {
+            failed.extend(self.failed_in(documents, attributes)?);
+        }
+        Ok(failed)
     }
 
     fn failed_in(&self, documents: &[Document], attributes: &[Attributes]) -> Result<Vec<Vec<usize>>, DecideError> {

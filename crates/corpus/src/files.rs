@@ -161,10 +161,21 @@ pub fn content_digest(path: &str, root: &Path) -> Result<Digest, FileError> {
     extensions.extend(["conll", "iob", "bio"].iter().chain(&archive::EXTENSIONS));
     let mut digester = Digester::default();
     for file in find_files(path, root, &extensions)? {
-        let bytes = fs::read(&file.path).map_err(|error| reading_failed(&file.path, error))?;
-        digester.update(file.name.as_bytes()).update(Digest::of(&bytes).as_bytes());
+        let content = digest_of_file(&file.path).map_err(|error| reading_failed(&file.path, error))?;
+        digester.update(file.name.as_bytes()).update(content.as_bytes());
     }
     Ok(digester.finish())
+}
+
+fn digest_of_file(path: &Path) -> io::Result<Digest> {
+    let (mut file, mut digester) = (fs::File::open(path)?, Digester::default());
+    let mut bytes = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(digester.finish()),
+            num => digester.update(&bytes[..num]),
+        };
+    }
 }
 
 fn not_empty(files: Vec<FoundFile>, path: PathBuf, extensions: &[&'static str]) -> Result<Vec<FoundFile>, FileError> {
@@ -241,7 +252,7 @@ pub(crate) fn unpacking(
     let start = reader.fill_buf().map_err(failed)?;
     let decoder: Box<dyn Read> = if start.starts_with(&[0x1f, 0x8b]) {
         Box::new(MultiGzDecoder::new(reader))
-    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || start.starts_with(&[0x50, 0x2a, 0x4d, 0x18]) {
         Box::new(zstd::Decoder::with_buffer(reader).map_err(failed)?)
     } else {
         return Ok(Box::new(reader));

@@ -15,6 +15,7 @@ mod curate;
 mod decide;
 mod dedup;
 mod files;
+mod gather;
 mod ids;
 mod lines;
 mod near;
@@ -34,21 +35,19 @@ mod task;
 mod words;
 mod xml;
 
-pub use attributes::{Attributes, measure, measure_all};
-pub use columns::{ColumnsError, read_attributes, write_attributes};
+pub use attributes::{Attributes, measure};
+pub use columns::{AttributeTable, ColumnsError, measure_all};
 pub use config::{
     CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitConfig, TaskConfig,
     TaskKind, UnseenLabels,
 };
-pub use curate::{
-    CorpusCounts, CurateError, Curated, ReadCorpus, RuleCounts, SourceCounts, count_rules, curate, read_corpus,
-};
+pub use curate::{CorpusCounts, CurateError, Material, Outputs, RuleCounts, count_rules, curate};
 pub use decide::{DecideError, Decision, Expectation, FAMILIES, column_names, expectations};
-pub use dedup::{Deduped, dedup};
 pub use files::{FileError, content_digest};
-pub use near::{NearDeduped, RefusedPair, Similarity, near_dedup};
+pub use gather::{ReadCounts, SourceCounts, read_corpus};
+pub use near::{RefusedPair, Similarity};
 pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
-pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
+pub use overlap::{HeldOutSet, OverlapCounts};
 pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
 pub use profile::{Outliers, Pair, Profile, SourceProfile, Spread, Term, profile};
 pub use read::{ReadError, RejectSummary, Source, read_source};
@@ -57,8 +56,8 @@ pub use review::{
     Correction, ReviewError, Settled, Verdict, read_verdicts, settle, write_corrections, write_disputed,
     write_label_studio, write_review_table,
 };
-pub use split::{HeldOut, folds, hold_out};
-pub use store::{StoreError, read_documents, write_documents, write_quarantine};
+pub use split::folds;
+pub use store::{Block, Documents, StoreError, write_documents, write_rejects};
 pub use subset::subset;
 pub use task::{Task, TaskError, UnseenLabel, read_task, word_id};
 pub use words::normalize;

@@ -5,28 +5,18 @@
 //! goes only for a document that stays: no chain of pairs takes away a document unlike all that are left, and the order
 //! in which documents arrive means nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use arable_core::{Document, Seed};
+use arable_core::Seed;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::NearConfig;
-use crate::dedup::{Deduped, ranks};
-use crate::reject::{DropReason, Dropped};
-use crate::words::{mix, ngram_hashes, normalize, word_hashes};
-
-/// What stays and what goes, and what was looked at and stays.
-#[derive(Clone, Debug)]
-pub struct NearDeduped {
-    /// Documents unlike each other, in the order in which they came, and the others.
-    pub deduped: Deduped,
-    /// Pairs with a band in common that are too different, by their ids.
-    pub refused: Vec<RefusedPair>,
-}
+use crate::words::{HashedMap, HashedSet, mix, ngram_hashes};
 
 /// Two documents that looked alike and are not.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RefusedPair {
     /// The document that might have gone.
     pub document: String,
@@ -37,7 +27,7 @@ pub struct RefusedPair {
 }
 
 /// The similarity of two texts as sets of runs of words (Jaccard): exact, as a fraction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Similarity {
     /// Runs that occur in both.
     pub num_shared: usize,
@@ -62,72 +52,77 @@ impl Similarity {
     }
 }
 
-/// Drops documents that are nearly equal to one that stays. Of two, the one from the earlier source in `sources` stays,
-/// and within a source the one with the smaller id. Texts shorter than a run of words are left alone.
-pub fn near_dedup(config: &NearConfig, sources: &[&str], documents: Vec<Document>) -> NearDeduped {
-    let hashes = Hashes::new(config);
-    let bands: Vec<Vec<u64>> = documents.par_iter().map(|document| hashes.bands(&document.text)).collect();
-    let mut order: Vec<usize> = (0..documents.len()).collect();
-    let ranks = ranks(sources);
-    order.sort_by_key(|&i| (ranks.get(documents[i].source.as_str()).copied(), &documents[i].id));
+/// Pairs of documents that looked alike.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    /// Documents that are nearly equal to one that stays, with that one.
+    pub(crate) copies: Vec<(usize, usize, Similarity)>,
+    /// Pairs that are too different; both stay for all that.
+    pub(crate) refused: Vec<(usize, usize, Similarity)>,
+}
 
-    let mut staying: HashMap<u64, Vec<usize>> = HashMap::new();
-    let mut keepers: Vec<Option<(usize, Similarity)>> = vec![None; documents.len()];
-    let mut refused = Vec::new();
-    for (place, &i) in order.iter().enumerate() {
-        let places: BTreeSet<usize> = bands[i].iter().filter_map(|band| staying.get(band)).flatten().copied().collect();
-        let own = if places.is_empty() { Vec::new() } else { hashes.runs(&documents[i].text) };
+/// The bands of documents that more than one of them has: only these pairs are worth a look.
+pub(crate) fn shared_bands(bands: &[&[u64]]) -> HashedSet {
+    let mut all: Vec<u64> = bands.iter().flat_map(|bands| bands.iter().copied()).collect();
+    all.par_sort_unstable();
+    all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
+}
+
+/// Finds documents that are nearly equal to one before them in `order`. `bands` are those of each document that others
+/// have too, and `runs` gives a document's distinct runs of words, sorted.
+pub(crate) fn near_copies<'a, E>(
+    config: &NearConfig,
+    order: &[usize],
+    bands: impl Fn(usize) -> Vec<u64>,
+    runs: impl Fn(usize) -> Result<Cow<'a, [u64]>, E>,
+) -> Result<Looked, E> {
+    let mut staying: HashedMap<Vec<usize>> = HashedMap::default();
+    let mut looked = Looked::default();
+    for (place, &idx) in order.iter().enumerate() {
+        let bands = bands(idx);
+        let places: BTreeSet<usize> = bands.iter().filter_map(|band| staying.get(band)).flatten().copied().collect();
+        let own = if places.is_empty() { Cow::default() } else { runs(idx)? };
+        let mut stays = true;
         for other in places.into_iter().map(|place| order[place]) {
-            let similarity = Similarity::of(&own, &hashes.runs(&documents[other].text));
+            let similarity = Similarity::of(&own, &runs(other)?);
             if similarity.value() >= config.min_similarity.get() {
-                keepers[i] = Some((other, similarity));
+                looked.copies.push((idx, other, similarity));
+                stays = false;
                 break;
             }
-            let (document, with) = (documents[i].id.clone(), documents[other].id.clone());
-            refused.push(RefusedPair { document, with, similarity });
+            looked.refused.push((idx, other, similarity));
         }
-        if keepers[i].is_none() {
-            bands[i].iter().for_each(|&band| staying.entry(band).or_default().push(place));
-        }
-    }
-    refused.sort();
-    let ids: Vec<_> =
-        keepers.into_iter().map(|keeper| keeper.map(|(of, found)| (documents[of].id.clone(), found))).collect();
-    let mut deduped = Deduped { kept: Vec::new(), dropped: Vec::new() };
-    for (document, keeper) in documents.into_iter().zip(ids) {
-        match keeper {
-            None => deduped.kept.push(document),
-            Some((of, similarity)) => {
-                deduped.dropped.push(Dropped { document, reason: DropReason::NearDuplicate { of, similarity } });
-            }
+        if stays {
+            bands.into_iter().for_each(|band| staying.entry(band).or_default().push(place));
         }
     }
-    NearDeduped { deduped, refused }
+    Ok(looked)
 }
 
 /// One random order of all runs of words for each number of a signature.
-struct Hashes<'a> {
-    config: &'a NearConfig,
+pub(crate) struct Hashes {
+    ngram: usize,
+    rows_per_band: usize,
     factors: Vec<u32>,
     terms: Vec<u32>,
 }
 
-impl<'a> Hashes<'a> {
+impl Hashes {
     /// The orders are the same in every run: they decide which pairs are looked at, and a seed that changed the corpus
     /// would be one more thing to explain.
-    fn new(config: &'a NearConfig) -> Self {
+    pub(crate) fn new(config: &NearConfig) -> Self {
         let mut draws = Seed(0).stream("near duplicates").at(0, 0);
         let mut numbers =
             || (0..config.num_bands * config.rows_per_band).map(|_| draws.bits() as u32).collect::<Vec<_>>();
         let factors = numbers().into_iter().map(|factor| factor | 1).collect();
-        Self { config, factors, terms: numbers() }
+        Self { ngram: config.ngram, rows_per_band: config.rows_per_band, factors, terms: numbers() }
     }
 
-    /// A key for each band of the text's signature; none for a text shorter than a run.
-    fn bands(&self, text: &str) -> Vec<u64> {
+    /// A key for each band of a text's signature, from the hashes of its words; none for a text shorter than a run.
+    pub(crate) fn bands(&self, words: &[u64]) -> Vec<u64> {
         let mut signature = vec![u32::MAX; self.factors.len()];
         let mut num_runs = 0;
-        for run in ngram_hashes(&word_hashes(&normalize(text)), self.config.ngram) {
+        for run in ngram_hashes(words, self.ngram) {
             num_runs += 1;
             let run = (run >> 32) as u32;
             for ((least, factor), term) in signature.iter_mut().zip(&self.factors).zip(&self.terms) {
@@ -137,15 +132,15 @@ impl<'a> Hashes<'a> {
         if num_runs == 0 {
             return Vec::new();
         }
-        let bands = signature.chunks(self.config.rows_per_band).enumerate();
+        let bands = signature.chunks(self.rows_per_band).enumerate();
         bands
             .map(|(band, rows)| rows.iter().fold(mix(band as u64 + 1), |key, &row| mix(key ^ u64::from(row))))
             .collect()
     }
 
     /// The distinct runs of words of a text, sorted.
-    fn runs(&self, text: &str) -> Vec<u64> {
-        let mut runs: Vec<u64> = ngram_hashes(&word_hashes(&normalize(text)), self.config.ngram).collect();
+    pub(crate) fn runs(&self, words: &[u64]) -> Vec<u64> {
+        let mut runs: Vec<u64> = ngram_hashes(words, self.ngram).collect();
         runs.sort_unstable();
         runs.dedup();
         runs
@@ -165,13 +160,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::words::{normalize, word_hashes};
 
-    fn document(id: usize, text: String) -> Document {
-        Document { id: format!("s/{id:03}"), source: "s".into(), group: None, time: None, text }
-    }
-
-    /// Documents of 120 words; every third is an edited copy of the one before it, with one word in `every` replaced.
-    fn planted(num_documents: usize, every: usize) -> Vec<Document> {
+    /// Texts of 120 words; every third is an edited copy of the one before it, with one word in `every` replaced.
+    fn planted(num_texts: usize, every: usize) -> Vec<String> {
         let mut draws = Seed(3).stream("planted").at(0, 0);
         let mut last = Vec::new();
         let mut text = |i: usize| {
@@ -184,25 +176,32 @@ mod tests {
             last.clone_from(&words);
             words.join(" ")
         };
-        (0..num_documents).map(|i| document(i, text(i))).collect()
+        (0..num_texts).map(&mut text).collect()
     }
 
-    fn dropped_ids(found: &NearDeduped) -> Vec<&str> {
-        found.deduped.dropped.iter().map(|dropped| dropped.document.id.as_str()).collect()
+    /// Looks at texts in the order given.
+    fn look(texts: &[String], order: &[usize]) -> Looked {
+        let config = NearConfig::default();
+        let hashes = Hashes::new(&config);
+        let words: Vec<Vec<u64>> = texts.iter().map(|text| word_hashes(&normalize(text))).collect();
+        let bands: Vec<Vec<u64>> = words.iter().map(|words| hashes.bands(words)).collect();
+        let shared = shared_bands(&bands.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let own = |idx: usize| bands[idx].iter().copied().filter(|band| shared.contains(band)).collect();
+        let runs = |idx: usize| Ok::<_, std::convert::Infallible>(Cow::Owned(hashes.runs(&words[idx])));
+        near_copies(&config, order, own, runs).unwrap()
+    }
+
+    fn in_order(texts: &[String]) -> Looked {
+        look(texts, &(0..texts.len()).collect::<Vec<_>>())
     }
 
     #[test]
     fn planted_copies_go_and_nothing_else() {
         // One word of 60 replaced: 2 edits touch 10 of 116 runs, similarity 0.84.
-        let documents = planted(300, 60);
-        let found = near_dedup(&NearConfig::default(), &["s"], documents.clone());
-        let copies: Vec<&str> = documents.iter().skip(2).step_by(3).map(|document| document.id.as_str()).collect();
-        let gone = dropped_ids(&found);
-        assert!(gone.iter().all(|id| copies.contains(id)), "{gone:?}");
-        assert!(gone.len() >= 97, "{} of 100 copies found", gone.len());
-        for Dropped { document, reason } in &found.deduped.dropped {
-            let DropReason::NearDuplicate { of, similarity } = reason else { panic!("{reason:?}") };
-            assert_eq!(of[2..].parse::<usize>().unwrap() + 1, document.id[2..].parse::<usize>().unwrap());
+        let found = in_order(&planted(300, 60));
+        assert!(found.copies.len() >= 97, "{} of 100 copies found", found.copies.len());
+        for (idx, of, similarity) in found.copies {
+            assert!(idx % 3 == 2 && of + 1 == idx);
             assert!(similarity.value() >= 0.8 && similarity.num_all < 130, "{similarity:?}");
         }
     }
@@ -210,33 +209,32 @@ mod tests {
     #[test]
     fn too_many_edits_are_refused_with_evidence() {
         // One word of 20 replaced: 6 edits touch 30 of 116 runs, similarity 0.59.
-        let documents = planted(300, 20);
-        let found = near_dedup(&NearConfig::default(), &["s"], documents);
-        assert!(found.deduped.dropped.is_empty());
+        let found = in_order(&planted(300, 20));
+        assert!(found.copies.is_empty());
         assert!(!found.refused.is_empty(), "some of a hundred such pairs share a band");
-        assert!(found.refused.iter().all(|pair| (0.5..0.8).contains(&pair.similarity.value())));
+        assert!(found.refused.iter().all(|(_, _, similarity)| (0.5..0.8).contains(&similarity.value())));
     }
 
     #[test]
     fn short_texts_stay() {
-        let documents = vec![document(0, "one two three".into()), document(1, "one two three".into())];
-        assert!(near_dedup(&NearConfig::default(), &["s"], documents).deduped.dropped.is_empty());
+        assert!(in_order(&["one two three".to_owned(), "one two three".to_owned()]).copies.is_empty());
     }
 
     proptest! {
+        /// Texts may lie anywhere, as long as they are taken in the same order.
         #[test]
-        fn order_means_nothing(seed in 0_u64..1000) {
-            let documents = planted(30, 60);
-            let mut shuffled = documents.clone();
-            Seed(seed).stream("test").at(0, 0).shuffle(&mut shuffled);
-            let (a, b) = (near_dedup(&NearConfig::default(), &["s"], documents), near_dedup(&NearConfig::default(), &["s"], shuffled));
-            let sorted = |found: &NearDeduped| {
-                let mut ids: Vec<String> = dropped_ids(found).into_iter().map(str::to_owned).collect();
-                ids.sort();
-                ids
+        fn where_texts_lie_means_nothing(seed in 0_u64..1000) {
+            let texts = planted(30, 60);
+            let mut places: Vec<usize> = (0..texts.len()).collect();
+            Seed(seed).stream("test").at(0, 0).shuffle(&mut places);
+            let mut moved = vec![String::new(); texts.len()];
+            places.iter().zip(&texts).for_each(|(&place, text)| moved[place].clone_from(text));
+            let (a, b) = (in_order(&texts), look(&moved, &places));
+            let there = |pairs: &[(usize, usize, Similarity)]| -> Vec<_> {
+                pairs.iter().map(|&(a, b, similarity)| (places[a], places[b], similarity)).collect()
             };
-            prop_assert_eq!(sorted(&a), sorted(&b));
-            prop_assert_eq!(a.refused, b.refused);
+            prop_assert_eq!(there(&a.copies), b.copies);
+            prop_assert_eq!(there(&a.refused), b.refused);
         }
     }
 }

@@ -5,15 +5,14 @@
 //! al., "Language models are few-shot learners", 2020, appendix C; asking for a share instead of one n-gram spares
 //! documents that merely use the same boilerplate.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeSet, HashMap};
 
-use arable_core::{Document, Example};
+use arable_core::Example;
 
 use crate::config::OverlapConfig;
-use crate::reject::{DropReason, Dropped};
+use crate::reject::DropReason;
 use crate::task::Task;
-use crate::words::{ngram_hashes, normalize, word_hashes};
+use crate::words::{HashedMap, HashedSet, ngram_hashes, normalize, word_hashes};
 
 /// The held-out examples of one task.
 #[derive(Clone, Debug)]
@@ -33,17 +32,6 @@ impl HeldOutSet {
     }
 }
 
-/// What the overlap check leaves.
-#[derive(Clone, Debug)]
-pub struct Overlap {
-    /// Documents without a held-out example, in the order in which they came.
-    pub kept: Vec<Document>,
-    /// Documents with one.
-    pub dropped: Vec<Dropped>,
-    /// One entry for each set, in the order given.
-    pub counts: Vec<OverlapCounts>,
-}
-
 /// Overlap between the corpus and the held-out examples of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OverlapCounts {
@@ -59,35 +47,6 @@ pub struct OverlapCounts {
     pub num_documents_removed: usize,
 }
 
-/// Takes out the documents that hold a held-out example. A document is removed as a whole.
-pub fn remove_overlap(config: &OverlapConfig, documents: Vec<Document>, sets: &[HeldOutSet]) -> Overlap {
-    let index = Index::new(config, sets);
-    let mut counts = index.counts(sets);
-    let mut found = vec![false; index.examples.len()];
-    let mut overlap = Overlap { kept: Vec::new(), dropped: Vec::new(), counts: Vec::new() };
-    for document in documents {
-        let hits = index.examples_in(&document.text, config.min_share.get());
-        let Some(first) = hits.first() else {
-            overlap.kept.push(document);
-            continue;
-        };
-        hits.iter().for_each(|hit| found[*hit] = true);
-        let tasks: BTreeSet<usize> = hits.iter().map(|hit| index.examples[*hit].set).collect();
-        tasks.into_iter().for_each(|task| counts[task].num_documents_removed += 1);
-        let Entry { set, text, .. } = index.examples[*first];
-        let reason = DropReason::Overlap {
-            task: sets[set].task.clone(),
-            example: sets[set].texts[text].0.clone(),
-            num_examples: hits.len(),
-        };
-        overlap.dropped.push(Dropped { document, reason });
-    }
-    for (example, _) in index.examples.iter().zip(found).filter(|(_, found)| *found) {
-        counts[example.set].num_examples_found += 1;
-    }
-    Overlap { counts, ..overlap }
-}
-
 /// An example that is looked for.
 struct Entry {
     set: usize,
@@ -96,20 +55,21 @@ struct Entry {
 }
 
 /// Where each n-gram of the examples occurs.
-struct Index {
+pub(crate) struct Index<'a> {
+    sets: &'a [HeldOutSet],
     examples: Vec<Entry>,
     /// (n-gram, example), sorted and without repetition.
     postings: Vec<(u64, u32)>,
     /// The first posting of each n-gram.
-    starts: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    starts: HashedMap<u32>,
     /// The n-gram lengths in use.
     lengths: BTreeSet<usize>,
 }
 
-impl Index {
-    fn new(config: &OverlapConfig, sets: &[HeldOutSet]) -> Self {
-        let mut index =
-            Self { examples: Vec::new(), postings: Vec::new(), starts: HashMap::default(), lengths: BTreeSet::new() };
+impl<'a> Index<'a> {
+    pub(crate) fn new(config: &OverlapConfig, sets: &'a [HeldOutSet]) -> Self {
+        let (postings, starts) = (Vec::new(), HashedMap::default());
+        let mut index = Self { sets, examples: Vec::new(), postings, starts, lengths: BTreeSet::new() };
         for (set, texts) in sets.iter().enumerate().map(|(i, set)| (i, &set.texts)) {
             for (text, (_, words)) in texts.iter().enumerate() {
                 index.add(config, set, text, &word_hashes(&normalize(words)));
@@ -136,23 +96,37 @@ impl Index {
         self.postings.extend(ngrams.into_iter().map(|ngram| (ngram, example)));
     }
 
-    fn counts(&self, sets: &[HeldOutSet]) -> Vec<OverlapCounts> {
-        let mut counts: Vec<OverlapCounts> =
-            sets.iter().map(|set| OverlapCounts { task: set.task.clone(), ..OverlapCounts::default() }).collect();
+    /// What was found, from the examples in each document, as [`Self::examples_in`] gives them.
+    pub(crate) fn counts<'b>(&self, documents: impl Iterator<Item = &'b [usize]>) -> Vec<OverlapCounts> {
+        let count = |set: &HeldOutSet| OverlapCounts { task: set.task.clone(), ..OverlapCounts::default() };
+        let mut counts: Vec<OverlapCounts> = self.sets.iter().map(count).collect();
         self.examples.iter().for_each(|example| counts[example.set].num_examples += 1);
-        for (count, set) in counts.iter_mut().zip(sets) {
+        for (count, set) in counts.iter_mut().zip(self.sets) {
             count.num_examples_too_short = set.texts.len() - count.num_examples;
         }
+        let mut found = BTreeSet::new();
+        for hits in documents {
+            found.extend(hits);
+            let sets: BTreeSet<usize> = hits.iter().map(|&hit| self.examples[hit].set).collect();
+            sets.into_iter().for_each(|set| counts[set].num_documents_removed += 1);
+        }
+        found.into_iter().for_each(|&hit: &usize| counts[self.examples[hit].set].num_examples_found += 1);
         counts
     }
 
-    /// The examples of which `text` contains at least `min_share`, in order.
-    fn examples_in(&self, text: &str, min_share: f64) -> Vec<usize> {
-        let words = word_hashes(&normalize(text));
-        let known: HashSet<u64, BuildHasherDefault<Hashed>> = self
+    /// Why a document with these examples goes.
+    pub(crate) fn reason(&self, hits: &[usize]) -> DropReason {
+        let Entry { set, text, .. } = self.examples[hits[0]];
+        let HeldOutSet { task, texts } = &self.sets[set];
+        DropReason::Overlap { task: task.clone(), example: texts[text].0.clone(), num_examples: hits.len() }
+    }
+
+    /// The examples of which a text contains at least `min_share`, in order, from the hashes of its words.
+    pub(crate) fn examples_in(&self, words: &[u64], min_share: f64) -> Vec<usize> {
+        let known: HashedSet = self
             .lengths
             .iter()
-            .flat_map(|length| ngram_hashes(&words, *length))
+            .flat_map(|length| ngram_hashes(words, *length))
             .filter(|ngram| self.starts.contains_key(ngram))
             .collect();
         let mut shared: HashMap<u32, usize> = HashMap::new();
@@ -171,24 +145,6 @@ impl Index {
     }
 }
 
-/// A hasher for keys that are hashes already.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arable_core::{Fraction, Seed};
@@ -196,21 +152,19 @@ mod tests {
 
     use super::*;
 
-    fn document(id: &str, text: &str) -> Document {
-        Document { id: id.into(), source: "s".into(), group: None, time: None, text: text.into() }
-    }
-
     /// `num_words` words that no other `seed` has.
     fn words(seed: u64, num_words: usize) -> Vec<String> {
         let mut draws = Seed(seed).stream("words").at(0, 0);
         (0..num_words).map(|_| format!("w{seed}x{}", draws.below(1 << 20))).collect()
     }
 
+    fn hits(index: &Index<'_>, config: &OverlapConfig, text: &str) -> Vec<usize> {
+        index.examples_in(&word_hashes(&normalize(text)), config.min_share.get())
+    }
+
     fn removed(config: &OverlapConfig, text: &str, example: &str) -> bool {
         let set = HeldOutSet { task: "t".into(), texts: vec![("e".into(), example.into())] };
-        let overlap = remove_overlap(config, vec![document("d", text)], &[set]);
-        assert_eq!(overlap.counts[0].num_documents_removed, overlap.dropped.len());
-        !overlap.dropped.is_empty()
+        !hits(&Index::new(config, &[set]), config, text).is_empty()
     }
 
     proptest! {
@@ -253,12 +207,10 @@ mod tests {
             HeldOutSet { task: "one".into(), texts: texts(&["too short", &a, &words(9, 20).join(" ")]) },
             HeldOutSet { task: "two".into(), texts: texts(&[&b, &a]) },
         ];
-        let documents = vec![
-            document("0", &format!("{b} and {a}")),
-            document("1", &words(5, 99).join(" ")),
-            document("2", &format!("x{b} {b}")),
-        ];
-        let overlap = remove_overlap(&OverlapConfig::default(), documents, &sets);
+        let config = OverlapConfig::default();
+        let index = Index::new(&config, &sets);
+        let texts = [format!("{b} and {a}"), words(5, 99).join(" "), format!("x{b} {b}")];
+        let found: Vec<Vec<usize>> = texts.iter().map(|text| hits(&index, &config, text)).collect();
         let count = |task: &str, num_examples, num_examples_too_short, num_examples_found, num_documents_removed| {
             OverlapCounts {
                 task: task.into(),
@@ -268,9 +220,10 @@ mod tests {
                 num_documents_removed,
             }
         };
-        assert_eq!(overlap.counts, [count("one", 2, 1, 1, 1), count("two", 2, 0, 2, 2)]);
-        assert_eq!(overlap.kept.len(), 1);
+        let counts = index.counts(found.iter().filter(|hits| !hits.is_empty()).map(Vec::as_slice));
+        assert_eq!(counts, [count("one", 2, 1, 1, 1), count("two", 2, 0, 2, 2)]);
+        assert!(found[1].is_empty() && !found[2].is_empty());
         let expected = DropReason::Overlap { task: "one".into(), example: "1".into(), num_examples: 3 };
-        assert_eq!(overlap.dropped[0].reason, expected);
+        assert_eq!(index.reason(&found[0]), expected);
     }
 }

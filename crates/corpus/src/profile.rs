@@ -1,20 +1,20 @@
 //! A picture of a domain: how much there is of what, what sets it apart from general text, and what stands out.
 //!
-//! One pass over the documents. Counts of words are exact; runs of words are counted lossily (Manku and Motwani 2002), so
-//! that memory stays bounded. Documents are taken in blocks of fixed size and in order: the result depends neither on
-//! threads nor on chance.
+//! One pass over the documents, and one more for what goes together. Words are counted exactly; runs of words and lines
+//! lossily (Manku and Motwani 2002), so that memory grows with the vocabulary, not with the text. Blocks of documents are
+//! counted side by side and taken in order: the result depends neither on threads nor on chance.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::BuildHasherDefault;
 
 use arable_core::Document;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::Attributes;
+use crate::columns::{AttributeTable, ColumnsError};
 use crate::pii::{PiiKind, find_pii};
-use crate::repetition::Same;
-use crate::words::{hash_word, mix, normalize};
+use crate::store::{Block, Documents, StoreError};
+use crate::words::{HashedMap, HashedSet, hash_word, mix, normalize, num_words};
 
 /// What a set of documents is like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -116,10 +116,11 @@ pub struct Outliers {
     pub examples: Vec<(String, f64)>,
 }
 
-/// Documents counted at a time.
-const BLOCK: usize = 2048;
-/// Runs of words that are counted at most.
-const MAX_RUNS: usize = 1 << 21;
+/// Runs of words and lines that are counted at most.
+const MAX_TALLIED: usize = 1 << 21;
+/// Shorter lines are headings and single words.
+const MIN_LINE: usize = 12;
+const NUM_GROWTH: usize = 100;
 const NUM_TERMS: usize = 40;
 const NUM_PAIRS: usize = 20;
 const NUM_LINES: usize = 20;
@@ -129,86 +130,183 @@ const MIN_LOG_RATIO: f64 = 2.0;
 const MIN_COUNT: usize = 5;
 
 /// Profiles documents, with `general` as the text that they are compared with; without any, no terms are telling.
-pub fn profile(documents: &[Document], attributes: &[Attributes], general: &[Document]) -> Profile {
-    assert_eq!(documents.len(), attributes.len(), "attributes of each document");
-    let counts = count(documents);
-    let reference = (!general.is_empty()).then(|| count(general));
-    let (words, phrases) = reference.as_ref().map_or_else(Default::default, |reference| {
-        (telling_words(&counts.words, &reference.words), telling_runs(&counts, reference, documents))
-    });
-    let (num_duplicates, boilerplate) = repeated(documents);
-    Profile {
+///
+/// # Errors
+/// When documents or attributes cannot be read.
+pub fn profile(
+    documents: &Documents,
+    attributes: &AttributeTable,
+    general: Option<&Documents>,
+) -> Result<Profile, ColumnsError> {
+    let counts = count(documents)?;
+    let reference = general.map(count).transpose()?;
+    let (words, phrases) = match &reference {
+        None => Default::default(),
+        Some(reference) => {
+            (telling_words(&counts.words, &reference.words), telling_runs(&counts, reference, documents)?)
+        }
+    };
+    let mut languages: Vec<(String, usize)> = attributes.languages()?.into_iter().collect();
+    languages.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let (attributes, outliers) = spreads(attributes)?;
+    Ok(Profile {
         num_documents: documents.len(),
-        num_words: attributes.iter().map(|attributes| attributes.num_words as usize).sum(),
+        num_words: counts.sources.values().map(|source| source.num_words).sum(),
         num_distinct_words: counts.words.len(),
-        sources: sources(documents, attributes, &counts),
-        languages: languages(attributes),
-        attributes: spreads(attributes),
-        growth: counts.growth.clone(),
-        pairs: pairs(documents, &words),
+        languages,
+        attributes,
+        growth: thinned(&counts.growth),
+        pairs: pairs(documents, &words)?,
         words,
         phrases,
-        boilerplate,
-        num_duplicates,
-        pii: pii(documents),
+        boilerplate: boilerplate(documents, &counts.lines)?,
+        num_duplicates: counts.num_duplicates,
         divergence_from_general: reference.map(|reference| divergence(&counts.words, &reference.words)),
-        outliers: outliers(documents, attributes),
-    }
+        outliers,
+        sources: sources(&counts),
+        pii: counts.pii,
+    })
 }
 
 type Counts = HashMap<String, usize>;
-type Runs = HashMap<u64, Run, BuildHasherDefault<Same>>;
 
-/// A run of words, by its hash: how often it occurs, and where first.
-#[derive(Clone, Copy)]
-struct Run {
-    count: usize,
+/// Where a run of words or a line occurs first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
     document: usize,
     word: usize,
     num_words: usize,
 }
 
-/// Words and runs of words, counted.
+/// Counts of many things by their hashes, of which only the frequent ones matter.
 #[derive(Default)]
-struct Counted {
-    words: Counts,
-    runs: Runs,
-    by_source: BTreeMap<String, Counts>,
-    growth: Vec<(usize, usize)>,
-    num_words: usize,
-    /// Runs that occurred at most so often may have been forgotten.
+struct Tally {
+    counts: HashedMap<(usize, Place)>,
+    /// What occurred at most so often may have been forgotten.
     forgotten: usize,
 }
 
-fn count(documents: &[Document]) -> Counted {
-    let mut all = Counted::default();
-    // Blocks are counted side by side and taken in order; a few at a time, so that their counts do not pile up.
-    let at_once = BLOCK * rayon::current_num_threads().max(1);
-    for first in (0..documents.len()).step_by(at_once) {
-        let some = &documents[first..documents.len().min(first + at_once)];
-        let parts: Vec<Counted> =
-            some.par_chunks(BLOCK).enumerate().map(|(at, block)| count_block(block, first + at * BLOCK)).collect();
-        parts.into_iter().for_each(|part| all.add(part));
+impl Tally {
+    fn add(&mut self, key: u64, count: usize, first: Place) {
+        self.counts.entry(key).or_insert((0, first)).0 += count;
     }
-    all
+
+    fn merge(&mut self, other: Self) {
+        other.counts.into_iter().for_each(|(key, (count, first))| self.add(key, count, first));
+        while self.counts.len() > MAX_TALLIED {
+            self.forgotten += 1;
+            let least = self.forgotten;
+            self.counts.retain(|_, (count, _)| *count > least);
+        }
+    }
 }
 
-/// Counts documents, of which the first is number `first`.
-fn count_block(documents: &[Document], first: usize) -> Counted {
-    let mut counted = Counted::default();
-    for (at, document) in documents.iter().enumerate() {
+/// What is counted in a pass over documents.
+#[derive(Default)]
+struct Counted {
+    words: Counts,
+    by_source: BTreeMap<String, Counts>,
+    sources: BTreeMap<String, SourceProfile>,
+    growth: Vec<(usize, usize)>,
+    num_words: usize,
+    runs: Tally,
+    /// Lines by the documents that hold them.
+    lines: Tally,
+    texts: HashedSet,
+    num_duplicates: usize,
+    pii: BTreeMap<PiiKind, (usize, usize)>,
+}
+
+/// What is counted in a block; its texts in order.
+#[derive(Default)]
+struct Part {
+    by_source: BTreeMap<String, Counts>,
+    sources: BTreeMap<String, SourceProfile>,
+    num_words: usize,
+    runs: Tally,
+    lines: Tally,
+    texts: Vec<u64>,
+    pii: BTreeMap<PiiKind, (usize, usize)>,
+}
+
+fn count(documents: &Documents) -> Result<Counted, StoreError> {
+    let mut all = Counted::default();
+    let work = |Block { first, documents, .. }: Block| {
+        let mut part = Part::default();
+        (first..).zip(&documents).for_each(|(number, document)| part.count(document, number));
+        Ok(part)
+    };
+    documents.each(work, |part| {
+        all.add(part);
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(all)
+}
+
+impl Part {
+    fn count(&mut self, document: &Document, number: usize) {
         let text = normalize(&document.text);
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        counted.num_words += words.len();
-        let source = counted.by_source.entry(document.source.clone()).or_default();
-        words.iter().for_each(|word| increase(source, word, 1));
-        count_runs(&mut counted.runs, &words, first + at);
+        self.num_words += words.len();
+        let counts = self.by_source.entry(document.source.clone()).or_default();
+        words.iter().for_each(|word| increase(counts, word, 1));
+        count_runs(&mut self.runs, &words, number);
+        self.texts.push(hash_word(&text));
+        let own = self.sources.entry(document.source.clone()).or_default();
+        own.num_documents += 1;
+        own.num_words += num_words(&document.text);
+        if let Some(year) = document.time.as_deref().and_then(|time| time.get(..4)) {
+            *own.years.entry(year.to_owned()).or_default() += 1;
+        }
+        let lines: HashedSet =
+            document.text.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE).map(hash_word).collect();
+        lines.into_iter().for_each(|line| self.lines.add(line, 1, Place { document: number, word: 0, num_words: 0 }));
+        let mut kinds: BTreeMap<PiiKind, usize> = BTreeMap::new();
+        find_pii(&document.text).into_iter().for_each(|found| *kinds.entry(found.kind).or_default() += 1);
+        for (kind, num) in kinds {
+            let counts = self.pii.entry(kind).or_default();
+            *counts = (counts.0 + num, counts.1 + 1);
+        }
     }
-    counted
+}
+
+impl Counted {
+    fn add(&mut self, part: Part) {
+        self.runs.merge(part.runs);
+        self.lines.merge(part.lines);
+        for (source, words) in part.by_source {
+            let own = self.by_source.entry(source).or_default();
+            for (word, count) in words {
+                increase(&mut self.words, &word, count);
+                increase(own, &word, count);
+            }
+        }
+        for (source, part) in part.sources {
+            let own = self.sources.entry(source).or_default();
+            own.num_documents += part.num_documents;
+            own.num_words += part.num_words;
+            part.years.into_iter().for_each(|(year, count)| *own.years.entry(year).or_default() += count);
+        }
+        for (kind, (num, num_documents)) in part.pii {
+            let counts = self.pii.entry(kind).or_default();
+            *counts = (counts.0 + num, counts.1 + num_documents);
+        }
+        self.num_duplicates += part.texts.into_iter().filter(|text| !self.texts.insert(*text)).count();
+        self.num_words += part.num_words;
+        self.growth.push((self.num_words, self.words.len()));
+    }
+}
+
+/// Some of the points, the last among them.
+fn thinned(growth: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let step = growth.len().div_ceil(NUM_GROWTH).max(1);
+    let mut some: Vec<_> = growth.iter().rev().step_by(step).copied().collect();
+    some.reverse();
+    some
 }
 
 /// Counts the runs of two and three words that begin and end with a word that says something, without numbers.
-fn count_runs(runs: &mut Runs, words: &[&str], document: usize) {
+fn count_runs(runs: &mut Tally, words: &[&str], document: usize) {
     let hashes: Vec<u64> = words.iter().map(|word| hash_word(word)).collect();
     let ends: Vec<bool> = words.iter().map(|word| word.len() > 1 && !AROUND.contains(word)).collect();
     let is_number: Vec<bool> = words.iter().map(|word| word.starts_with(|c: char| c.is_numeric())).collect();
@@ -219,7 +317,7 @@ fn count_runs(runs: &mut Runs, words: &[&str], document: usize) {
                 continue;
             }
             let key = run.iter().fold(num_words as u64, |key, &hash| mix(key ^ hash));
-            runs.entry(key).or_insert(Run { count: 0, document, word, num_words }).count += 1;
+            runs.add(key, 1, Place { document, word, num_words });
         }
     }
 }
@@ -240,28 +338,6 @@ fn increase(counts: &mut Counts, key: &str, by: usize) {
     }
 }
 
-impl Counted {
-    fn add(&mut self, part: Self) {
-        for (key, run) in part.runs {
-            self.runs.entry(key).or_insert(Run { count: 0, ..run }).count += run.count;
-        }
-        for (source, words) in part.by_source {
-            let own = self.by_source.entry(source).or_default();
-            for (word, count) in words {
-                increase(&mut self.words, &word, count);
-                increase(own, &word, count);
-            }
-        }
-        self.num_words += part.num_words;
-        self.growth.push((self.num_words, self.words.len()));
-        while self.runs.len() > MAX_RUNS {
-            self.forgotten += 1;
-            let least = self.forgotten;
-            self.runs.retain(|_, run| run.count > least);
-        }
-    }
-}
-
 /// The words that `own` holds far more often than `general`.
 fn telling_words(own: &Counts, general: &Counts) -> Vec<Term> {
     let (num_own, num_general) = (total(own), total(general));
@@ -274,27 +350,25 @@ fn telling_words(own: &Counts, general: &Counts) -> Vec<Term> {
 }
 
 /// The runs of words that `own` holds far more often than `general`.
-fn telling_runs(own: &Counted, general: &Counted, documents: &[Document]) -> Vec<Term> {
+fn telling_runs(own: &Counted, general: &Counted, documents: &Documents) -> Result<Vec<Term>, StoreError> {
     let (num_own, num_general) = (own.num_words as f64, general.num_words.max(1) as f64);
-    let frequent = own.runs.iter().filter(|(_, run)| run.count >= MIN_COUNT);
-    let mut terms: Vec<(Term, Run)> = frequent
-        .map(|(key, &run)| {
-            let other = general.runs.get(key).map_or(0, |run| run.count);
-            (Term::new(String::new(), (run.count as f64, num_own), (other as f64, num_general)), run)
+    let frequent = own.runs.counts.iter().filter(|(_, (count, _))| *count >= MIN_COUNT);
+    let mut terms: Vec<(Term, Place)> = frequent
+        .map(|(key, &(count, first))| {
+            let other = general.runs.counts.get(key).map_or(0, |(count, _)| *count);
+            (Term::new(String::new(), (count as f64, num_own), (other as f64, num_general)), first)
         })
         .filter(|(term, _)| term.log_ratio > MIN_LOG_RATIO)
         .collect();
     // The order of a map means nothing, that of documents does.
-    terms.sort_by(|(a, at_a), (b, at_b)| {
-        let place = |run: &Run| (run.document, run.word, run.num_words);
-        b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| place(at_a).cmp(&place(at_b)))
-    });
-    let said = |(term, run): (Term, Run)| {
-        let text = normalize(&documents[run.document].text);
-        let words: Vec<&str> = text.split_ascii_whitespace().skip(run.word).take(run.num_words).collect();
-        Term { term: words.join(" "), ..term }
+    terms.sort_by(|(a, at_a), (b, at_b)| b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| at_a.cmp(at_b)));
+    terms.truncate(NUM_TERMS);
+    let said = |(term, first): (Term, Place)| {
+        let text = normalize(&documents.get(first.document)?.text);
+        let words: Vec<&str> = text.split_ascii_whitespace().skip(first.word).take(first.num_words).collect();
+        Ok(Term { term: words.join(" "), ..term })
     };
-    terms.into_iter().take(NUM_TERMS).map(said).collect()
+    terms.into_par_iter().map(said).collect()
 }
 
 impl Term {
@@ -342,17 +416,8 @@ fn divergence(a: &Counts, b: &Counts) -> f64 {
     parts.sum::<f64>().clamp(0.0, 1.0)
 }
 
-fn sources(documents: &[Document], attributes: &[Attributes], counts: &Counted) -> Vec<SourceProfile> {
-    let mut sources: BTreeMap<&str, SourceProfile> = BTreeMap::new();
-    for (document, attributes) in documents.iter().zip(attributes) {
-        let own = sources.entry(&document.source).or_default();
-        own.num_documents += 1;
-        own.num_words += attributes.num_words as usize;
-        if let Some(year) = document.time.as_deref().and_then(|time| time.get(..4)) {
-            *own.years.entry(year.to_owned()).or_default() += 1;
-        }
-    }
-    let finish = |(name, own): (&str, SourceProfile)| {
+fn sources(counts: &Counted) -> Vec<SourceProfile> {
+    let finish = |(name, own): (&String, &SourceProfile)| {
         let words = &counts.by_source[name];
         let left = |(word, &count): (&String, &usize)| {
             let left = count - words.get(word).copied().unwrap_or_default();
@@ -360,25 +425,23 @@ fn sources(documents: &[Document], attributes: &[Attributes], counts: &Counted) 
         };
         let rest: Counts = counts.words.iter().filter_map(left).collect();
         let divergence_from_rest = if rest.is_empty() { 0.0 } else { divergence(words, &rest) };
-        SourceProfile { name: name.to_owned(), divergence_from_rest, ..own }
+        SourceProfile { name: name.clone(), divergence_from_rest, ..own.clone() }
     };
-    sources.into_iter().map(finish).collect()
+    counts.sources.iter().map(finish).collect()
 }
 
-fn languages(attributes: &[Attributes]) -> Vec<(String, usize)> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    attributes.iter().for_each(|attributes| *counts.entry(&attributes.language).or_default() += 1);
-    let mut counts: Vec<(String, usize)> = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    counts
-}
-
-fn spreads(attributes: &[Attributes]) -> BTreeMap<String, Spread> {
-    let rows: Vec<_> = attributes.iter().map(Attributes::numbers).collect();
-    let spread = |(at, (name, _)): (usize, &(&str, &str))| {
-        ((*name).to_owned(), Spread::of(rows.iter().map(|row| row[at]).collect()))
+/// The distribution of each attribute, and documents far above the rest of them.
+fn spreads(table: &AttributeTable) -> Result<(BTreeMap<String, Spread>, Vec<Outliers>), ColumnsError> {
+    let ids = table.ids()?;
+    let of = |(number, (name, _)): (usize, &(&str, &str))| {
+        let values = table.column(number)?;
+        let spread = Spread::of(values.clone());
+        let far = outliers(name, &values, &spread, &ids);
+        Ok((((*name).to_owned(), spread), far))
     };
-    Attributes::NUMBERS.iter().enumerate().map(spread).collect()
+    let found: Result<Vec<_>, ColumnsError> = Attributes::NUMBERS.par_iter().enumerate().map(of).collect();
+    let (spreads, far): (BTreeMap<_, _>, Vec<_>) = found?.into_iter().unzip();
+    Ok((spreads, far.into_iter().flatten().collect()))
 }
 
 impl Spread {
@@ -397,23 +460,42 @@ impl Spread {
     }
 }
 
+/// Documents far above the rest (Tukey 1977: three quarter spans above the third quarter), if they are few: one in a
+/// hundred at most.
+fn outliers(name: &str, values: &[f64], spread: &Spread, ids: &[String]) -> Option<Outliers> {
+    const NUM_EXAMPLES: usize = 5;
+    let [_, _, low, _, high, ..] = spread.quantiles;
+    let bound = high + 3.0 * (high - low);
+    let mut far: Vec<(usize, f64)> = values.iter().copied().enumerate().filter(|(_, value)| *value > bound).collect();
+    far.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| ids[a.0].cmp(&ids[b.0])));
+    let examples = far.iter().take(NUM_EXAMPLES).map(|&(at, value)| (ids[at].clone(), value)).collect();
+    let rare = !far.is_empty() && far.len() <= values.len() / 100;
+    rare.then(|| Outliers { attribute: name.to_owned(), bound, num_documents: far.len(), examples })
+}
+
 /// Pairs of telling words by how much more often than chance they share a document.
-fn pairs(documents: &[Document], words: &[Term]) -> Vec<Pair> {
-    let held: Vec<Vec<usize>> = documents
-        .par_iter()
-        .map(|document| {
-            let text = normalize(&document.text);
-            let own: HashSet<&str> = text.split_ascii_whitespace().collect();
-            (0..words.len()).filter(|&at| own.contains(words[at].term.as_str())).collect()
-        })
-        .collect();
-    let (mut single, mut both) = (vec![0_usize; words.len()], BTreeMap::<(usize, usize), usize>::new());
-    for held in &held {
-        for (i, &a) in held.iter().enumerate() {
-            single[a] += 1;
-            held[i + 1..].iter().for_each(|&b| *both.entry((a, b)).or_default() += 1);
-        }
+fn pairs(documents: &Documents, words: &[Term]) -> Result<Vec<Pair>, StoreError> {
+    if words.is_empty() {
+        return Ok(Vec::new());
     }
+    let (mut single, mut both) = (vec![0_usize; words.len()], BTreeMap::<(usize, usize), usize>::new());
+    let held = |document: &Document| -> Vec<usize> {
+        let text = normalize(&document.text);
+        let own: HashSet<&str> = text.split_ascii_whitespace().collect();
+        (0..words.len()).filter(|&at| own.contains(words[at].term.as_str())).collect()
+    };
+    documents.each(
+        |block| Ok(block.documents.iter().map(held).collect::<Vec<_>>()),
+        |block| {
+            for held in block {
+                for (i, &a) in held.iter().enumerate() {
+                    single[a] += 1;
+                    held[i + 1..].iter().for_each(|&b| *both.entry((a, b)).or_default() += 1);
+                }
+            }
+            Ok::<_, StoreError>(())
+        },
+    )?;
     let num = documents.len().max(1) as f64;
     let pair = |((a, b), num_documents): ((usize, usize), usize)| {
         let (p_a, p_b, p) = (single[a] as f64 / num, single[b] as f64 / num, num_documents as f64 / num);
@@ -423,71 +505,44 @@ fn pairs(documents: &[Document], words: &[Term]) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = both.into_iter().filter(|&(_, count)| count >= MIN_COUNT).map(pair).collect();
     pairs.sort_by(|a, b| b.npmi.total_cmp(&a.npmi).then_with(|| a.words.cmp(&b.words)));
     pairs.truncate(NUM_PAIRS);
-    pairs
+    Ok(pairs)
 }
 
-/// Documents whose text occurred before, and lines that occur in many documents.
-fn repeated(documents: &[Document]) -> (usize, Vec<(String, usize)>) {
-    /// Shorter lines are headings and single words.
-    const MIN_LINE: usize = 12;
-    let (mut texts, mut lines) = (HashSet::new(), HashMap::<u64, (usize, usize)>::new());
-    let mut num_duplicates = 0;
-    for (at, document) in documents.iter().enumerate() {
-        num_duplicates += usize::from(!texts.insert(hash_word(&normalize(&document.text))));
-        let own: HashSet<u64> =
-            document.text.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE).map(hash_word).collect();
-        own.into_iter().for_each(|line| lines.entry(line).or_insert((0, at)).0 += 1);
-    }
+/// Lines that occur in many documents.
+fn boilerplate(documents: &Documents, lines: &Tally) -> Result<Vec<(String, usize)>, StoreError> {
     let enough = (documents.len() / 1000).max(MIN_COUNT);
-    let text = |(hash, (count, at)): (u64, (usize, usize))| {
-        let line = documents[at].text.lines().map(str::trim).find(|line| hash_word(line) == hash);
-        (line.unwrap_or_default().to_owned(), count)
+    let frequent = lines.counts.iter().filter(|(_, (count, _))| *count >= enough);
+    let mut frequent: Vec<(usize, Place, u64)> =
+        frequent.map(|(&hash, &(count, first))| (count, first, hash)).collect();
+    frequent.sort_by_key(|&(count, first, hash)| (std::cmp::Reverse(count), first, hash));
+    frequent.truncate(NUM_LINES);
+    let text = |(count, first, hash): (usize, Place, u64)| {
+        let document = documents.get(first.document)?;
+        let line = document.text.lines().map(str::trim).find(|line| hash_word(line) == hash);
+        Ok((line.unwrap_or_default().to_owned(), count))
     };
-    let mut lines: Vec<_> = lines.into_iter().filter(|(_, (count, _))| *count >= enough).map(text).collect();
-    lines.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    lines.truncate(NUM_LINES);
-    (num_duplicates, lines)
-}
-
-fn pii(documents: &[Document]) -> BTreeMap<PiiKind, (usize, usize)> {
-    let found: Vec<BTreeMap<PiiKind, usize>> = documents
-        .par_iter()
-        .map(|document| {
-            let mut kinds = BTreeMap::new();
-            find_pii(&document.text).into_iter().for_each(|found| *kinds.entry(found.kind).or_default() += 1);
-            kinds
-        })
-        .collect();
-    let mut all: BTreeMap<PiiKind, (usize, usize)> = BTreeMap::new();
-    for (kind, num) in found.into_iter().flatten() {
-        let counts = all.entry(kind).or_default();
-        *counts = (counts.0 + num, counts.1 + 1);
-    }
-    all
-}
-
-/// For each attribute, documents far above the rest (Tukey 1977: three quarter spans above the third quarter), if they
-/// are few: one in a hundred at most.
-fn outliers(documents: &[Document], attributes: &[Attributes]) -> Vec<Outliers> {
-    const NUM_EXAMPLES: usize = 5;
-    let rows: Vec<_> = attributes.iter().map(Attributes::numbers).collect();
-    let of = |(at, (name, _)): (usize, &(&str, &str))| {
-        let Spread { quantiles: [_, _, low, _, high, ..], .. } = Spread::of(rows.iter().map(|row| row[at]).collect());
-        let bound = high + 3.0 * (high - low);
-        let mut far: Vec<(usize, f64)> =
-            rows.iter().map(|row| row[at]).enumerate().filter(|(_, value)| *value > bound).collect();
-        far.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| documents[a.0].id.cmp(&documents[b.0].id)));
-        let examples = far.iter().take(NUM_EXAMPLES).map(|&(at, value)| (documents[at].id.clone(), value)).collect();
-        let rare = !far.is_empty() && far.len() <= documents.len() / 100;
-        rare.then(|| Outliers { attribute: (*name).to_owned(), bound, num_documents: far.len(), examples })
-    };
-    Attributes::NUMBERS.iter().enumerate().filter_map(of).collect()
+    frequent.into_par_iter().map(text).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attributes::measure_all;
+    use crate::columns::measure_all;
+    use crate::store::write_documents;
+
+    fn profiled(own: &[Document], general: &[Document]) -> Profile {
+        let folder = tempfile::tempdir().unwrap();
+        let store = |name: &str, documents: &[Document]| {
+            let path = folder.path().join(name);
+            write_documents(&path, documents).unwrap();
+            Documents::open(&path).unwrap()
+        };
+        let (own, general) = (store("own", own), store("general", general));
+        let attributes = folder.path().join("attributes");
+        measure_all(&own, &attributes).unwrap();
+        let attributes = AttributeTable::open(&attributes, &own).unwrap();
+        profile(&own, &attributes, (!general.is_empty()).then_some(&general)).unwrap()
+    }
 
     fn documents(source: &str, texts: impl IntoIterator<Item = String>) -> Vec<Document> {
         let document = |(i, text)| Document {
@@ -514,7 +569,7 @@ mod tests {
             "novel",
             (0..90).map(|i| format!("The morning {i} came with the post and a letter was given to her.")),
         );
-        let found = profile(&own, &measure_all(&own), &general);
+        let found = profiled(&own, &general);
         assert_eq!((found.num_documents, found.num_duplicates), (90, 1));
         let words: Vec<&str> = found.words.iter().map(|term| term.term.as_str()).collect();
         assert!(words[..2].contains(&"renal") && words[..2].contains(&"failure"), "{words:?}");
@@ -535,6 +590,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_tallied_stays_bounded() {
+        let first = |document| Place { document, word: 0, num_words: 1 };
+        let mut tally = Tally::default();
+        for block in 0..3 {
+            let mut part = Tally::default();
+            (0..MAX_TALLIED as u64).for_each(|key| part.add(mix(key + 1 + (block << 40)), 1, first(block as usize)));
+            part.add(7, 10, first(block as usize));
+            tally.merge(part);
+        }
+        assert!(tally.counts.len() <= MAX_TALLIED && tally.counts[&7] == (30, first(0)), "{}", tally.counts.len());
+    }
+
+    #[test]
     fn statistics_are_those_of_their_sources() {
         // 10 in 1,000 against 5 in 2,000, where 5 and 10 are expected: 2 (10 ln 2 + 5 ln 1/2).
         assert!((log_likelihood((10.0, 1000.0), (5.0, 2000.0)) - 10.0 * 2.0_f64.ln()).abs() < 1e-12);
@@ -543,14 +611,14 @@ mod tests {
         assert!((divergence(&a, &b) - 1.0).abs() < 1e-12 && divergence(&a, &a) < 1e-12);
         let spread = Spread::of((0..=100).map(f64::from).rev().collect());
         assert_eq!(spread.quantiles, [0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0]);
-        assert!(profile(&[], &[], &[]).sources.is_empty());
+        assert!(profiled(&[], &[]).sources.is_empty());
     }
 
     #[test]
     fn far_out_documents_are_named() {
         let mut own = documents("a", (0..400).map(|i| format!("{} short", "word ".repeat(10 + i % 7))));
         own[3].text = "word ".repeat(5000);
-        let found = outliers(&own, &measure_all(&own));
+        let found = profiled(&own, &[]).outliers;
         let long = found.iter().find(|far| far.attribute == "num_words").unwrap();
         assert_eq!((long.num_documents, &long.examples[0]), (1, &("a/3".to_owned(), 5000.0)));
     }

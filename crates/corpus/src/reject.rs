@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arable_core::Document;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::near::Similarity;
 
@@ -154,7 +154,7 @@ pub(crate) fn count_by_reason<'a>(rejects: impl IntoIterator<Item = &'a Reject>)
 }
 
 /// A document that was left out on purpose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// The document.
     pub document: Document,
@@ -163,7 +163,7 @@ pub struct Dropped {
 }
 
 /// Why a document was left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// Fewer words than the limit.

@@ -1,9 +1,6 @@
 //! How much of a text is there more than once (Rae et al. 2021, table A1).
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
-
-use crate::words::{hash_word, mix};
+use crate::words::{HashedMap, HashedSet, hash_word, mix};
 
 /// Runs of 5 to 10 words.
 const REPEATED: std::ops::RangeInclusive<usize> = 5..=10;
@@ -29,27 +26,6 @@ pub(crate) struct Pieces {
     pub(crate) chars: usize,
 }
 
-/// Keys are hashes already.
-#[derive(Default)]
-pub(crate) struct Same(u64);
-
-impl Hasher for Same {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are numbers of 64 bits");
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-
-type Seen = HashSet<u64, BuildHasherDefault<Same>>;
-type Counts = HashMap<u64, (u32, u32), BuildHasherDefault<Same>>;
-
 /// Finds repetition in `text`, whose words are `words`.
 pub(crate) fn repeated(text: &str, words: &[&str]) -> Repetition {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -62,7 +38,7 @@ pub(crate) fn repeated(text: &str, words: &[&str]) -> Repetition {
     for (chars, n) in found.top_chars.iter_mut().zip(2..) {
         *chars = runs.top_chars(n);
     }
-    let mut seen = Seen::default();
+    let mut seen = HashedSet::default();
     for (chars, n) in found.repeated_chars.iter_mut().zip(REPEATED) {
         *chars = runs.repeated_chars(n, &mut seen);
         // A run of n + 1 words that occurred before holds one of n words that did.
@@ -79,7 +55,7 @@ fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn pieces<'a>(all: impl Iterator<Item = &'a str>) -> Pieces {
-    let (mut seen, mut pieces) = (Seen::default(), Pieces::default());
+    let (mut seen, mut pieces) = (HashedSet::default(), Pieces::default());
     for piece in all {
         pieces.num += 1;
         if !seen.insert(hash_word(piece)) {
@@ -113,7 +89,7 @@ impl Runs {
     /// The characters, with a space between words, of the most frequent run of `n` words over all its places; of several
     /// equally frequent ones, of the longest. 0 where none occurs twice.
     fn top_chars(&self, n: usize) -> usize {
-        let mut counts = Counts::default();
+        let mut counts: HashedMap<(u32, u32)> = HashedMap::default();
         let mut best = (1, 0);
         for (at, key) in crate::words::ngram_hashes(&self.hashes, n).enumerate() {
             let (count, chars) = counts.entry(key).or_insert_with(|| (0, (self.chars(at, n) + n - 1) as u32));
@@ -126,7 +102,7 @@ impl Runs {
     }
 
     /// The characters in runs of `n` words that occurred before; after such a run, the next begins behind it.
-    fn repeated_chars(&self, n: usize, seen: &mut Seen) -> usize {
+    fn repeated_chars(&self, n: usize, seen: &mut HashedSet) -> usize {
         seen.clear();
         let (mut chars, mut next) = (0, 0);
         for (at, key) in crate::words::ngram_hashes(&self.hashes, n).enumerate() {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use arable_core::{Digest, Document, Example, Fraction, Seed, Stream};
+use arable_core::{Digest, Example, Fraction, Seed, Stream};
 
-use crate::dedup::words_digest;
+use crate::dedup::digest_of_words;
 
 /// Items that belong together, directly or through others.
 pub(crate) struct Cluster {
@@ -14,17 +14,31 @@ pub(crate) struct Cluster {
     pub(crate) items: Vec<usize>,
 }
 
-/// Puts items together that share their words or their group; `items` gives (group, text).
-pub(crate) fn clusters<'a>(items: impl IntoIterator<Item = (Option<String>, &'a str)>) -> Vec<Cluster> {
-    let keys: Vec<[Option<Digest>; 2]> = items
-        .into_iter()
-        .map(|(group, text)| [group.map(|group| Digest::of_json(&("group", group))), Some(words_digest(text))])
-        .collect();
+/// What an item shares with those that belong to it: its group, and its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keys {
+    group: Option<Digest>,
+    words: Digest,
+}
+
+impl Keys {
+    /// `words` as [`digest_of_words`] gives it.
+    pub(crate) fn new(group: Option<&str>, words: Digest) -> Self {
+        Self { group: group.map(|group| Digest::of_json(&("group", group))), words }
+    }
+
+    fn each(&self) -> impl Iterator<Item = Digest> {
+        self.group.into_iter().chain([self.words])
+    }
+}
+
+/// Puts items together that share their words or their group.
+pub(crate) fn clusters(keys: &[Keys]) -> Vec<Cluster> {
     let mut parents: Vec<usize> = (0..keys.len()).collect();
     let mut owners: HashMap<Digest, usize> = HashMap::new();
     for (i, keys) in keys.iter().enumerate() {
-        for key in keys.iter().flatten() {
-            let owner = *owners.entry(*key).or_insert(i);
+        for key in keys.each() {
+            let owner = *owners.entry(key).or_insert(i);
             let (a, b) = (root(&mut parents, owner), root(&mut parents, i));
             parents[a.max(b)] = a.min(b);
         }
@@ -32,7 +46,7 @@ pub(crate) fn clusters<'a>(items: impl IntoIterator<Item = (Option<String>, &'a 
     let mut clusters: Vec<Cluster> = Vec::new();
     let mut places: HashMap<usize, usize> = HashMap::new();
     for (i, keys) in keys.iter().enumerate() {
-        let smallest = *keys.iter().flatten().min().expect("every item has the key of its text");
+        let smallest = keys.each().min().expect("every item has the key of its text");
         let place = *places.entry(root(&mut parents, i)).or_insert_with(|| {
             clusters.push(Cluster { key: smallest, items: Vec::new() });
             clusters.len() - 1
@@ -86,34 +100,19 @@ fn draw(stream: Stream, key: Digest) -> u64 {
     stream.at(half(0..8), half(8..16)).bits()
 }
 
-/// Documents in two parts, each in the order in which the documents came.
-#[derive(Clone, Debug)]
-pub struct HeldOut {
-    /// What is trained on.
-    pub train: Vec<Document>,
-    /// What is kept aside.
-    pub held_out: Vec<Document>,
-}
-
-/// Keeps a part of the documents aside. Documents of equal words or of one group (of a source) stay on one side, and
-/// which side that is depends on them and on the seed, not on the order of documents. Nothing is kept aside when all
-/// documents belong together.
-pub fn hold_out(documents: Vec<Document>, fraction: Fraction, seed: Seed) -> HeldOut {
-    let group = |document: &Document| document.group.as_ref().map(|group| format!("{}/{group}", document.source));
-    let clusters = clusters(documents.iter().map(|document| (group(document), document.text.as_str())));
-    let num_held_out = (fraction.get() * documents.len() as f64).round() as usize;
+/// Which items to keep aside. Items that belong together stay on one side, and which side that is depends on them and on
+/// the seed, not on their order. Nothing is kept aside when all belong together.
+pub(crate) fn hold_out(keys: &[Keys], fraction: Fraction, seed: Seed) -> Vec<bool> {
+    let clusters = clusters(keys);
+    let num_held_out = (fraction.get() * keys.len() as f64).round() as usize;
     let mut num_left = clusters.len();
     let (taken, _) = cut(clusters, num_held_out, seed.stream("held out documents"), |_| {
         num_left -= 1;
         num_left > 0
     });
-    let mut is_held_out = vec![false; documents.len()];
+    let mut is_held_out = vec![false; keys.len()];
     taken.iter().flat_map(|cluster| &cluster.items).for_each(|i| is_held_out[*i] = true);
-    let mut parts = HeldOut { train: Vec::new(), held_out: Vec::new() };
-    for (document, is_held_out) in documents.into_iter().zip(is_held_out) {
-        if is_held_out { parts.held_out.push(document) } else { parts.train.push(document) }
-    }
-    parts
+    is_held_out
 }
 
 /// The fold of each example, out of `num_folds` of about equal size, for cross-validation. Examples of equal words or of
@@ -123,9 +122,7 @@ pub fn hold_out(documents: Vec<Document>, fraction: Fraction, seed: Seed) -> Hel
 /// When there is no fold.
 pub fn folds(examples: &[Example], num_folds: usize, seed: Seed) -> Vec<usize> {
     assert!(num_folds > 0, "a fold to put examples in");
-    let texts: Vec<String> = examples.iter().map(|example| example.input.text()).collect();
-    let groups = examples.iter().map(|example| example.group.clone());
-    let mut clusters = clusters(groups.zip(texts.iter().map(String::as_str)));
+    let mut clusters = clusters(&examples.iter().map(keys_of_example).collect::<Vec<_>>());
     let stream = seed.stream("folds");
     clusters.sort_by_cached_key(|cluster| (draw(stream, cluster.key), cluster.key));
     let (mut sizes, mut folds) = (vec![0; num_folds], vec![0; examples.len()]);
@@ -137,66 +134,61 @@ pub fn folds(examples: &[Example], num_folds: usize, seed: Seed) -> Vec<usize> {
     folds
 }
 
+/// The keys of an example.
+pub(crate) fn keys_of_example(example: &Example) -> Keys {
+    Keys::new(example.group.as_deref(), digest_of_words(&example.input.text()))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
 
-    fn documents() -> impl Strategy<Value = Vec<Document>> {
+    fn items() -> impl Strategy<Value = Vec<Keys>> {
         let row = (prop::option::of(0_u8..12), 0_u16..60, any::<bool>());
         prop::collection::vec(row, 2..80).prop_map(|rows| {
-            let document = |(i, (group, text, upper)): (usize, (Option<u8>, u16, bool))| Document {
-                id: i.to_string(),
-                source: "s".into(),
-                group: group.map(|group| group.to_string()),
-                time: None,
-                text: format!("{} {text}", if upper { "WORD" } else { "word," }),
+            let keys = |(group, text, upper): (Option<u8>, u16, bool)| {
+                let group = group.map(|group| group.to_string());
+                Keys::new(
+                    group.as_deref(),
+                    digest_of_words(&format!("{} {text}", if upper { "WORD" } else { "word," })),
+                )
             };
-            rows.into_iter().enumerate().map(document).collect()
+            rows.into_iter().map(keys).collect()
         })
     }
 
-    fn ids(documents: &[Document]) -> BTreeSet<&str> {
-        documents.iter().map(|document| document.id.as_str()).collect()
+    /// Items of a text each, in so many groups, or in none.
+    fn grouped(num_items: usize, num_groups: usize) -> Vec<Keys> {
+        let group = |i: usize| (num_groups > 0).then(|| (i % num_groups).to_string());
+        (0..num_items).map(|i| Keys::new(group(i).as_deref(), digest_of_words(&format!("text {i}")))).collect()
     }
 
     proptest! {
         #[test]
-        fn nothing_crosses_and_order_does_not_count(documents in documents(), seed in 0_u64..99, percent in 1_u32..60) {
+        fn nothing_crosses_and_order_does_not_count(items in items(), seed in 0_u64..99, percent in 1_u32..60) {
             let fraction = Fraction::new(f64::from(percent) / 100.0).unwrap();
-            let parts = hold_out(documents.clone(), fraction, Seed(seed));
-            prop_assert_eq!(parts.train.len() + parts.held_out.len(), documents.len());
-            for a in &parts.train {
-                for b in &parts.held_out {
+            let held_out = hold_out(&items, fraction, Seed(seed));
+            prop_assert!(held_out.contains(&false));
+            for (a, _) in items.iter().zip(&held_out).filter(|(_, is_held_out)| !**is_held_out) {
+                for (b, _) in items.iter().zip(&held_out).filter(|(_, is_held_out)| **is_held_out) {
                     prop_assert!(a.group.is_none() || a.group != b.group, "group {:?} crosses", a.group);
-                    prop_assert_ne!(words_digest(&a.text), words_digest(&b.text));
+                    prop_assert_ne!(a.words, b.words);
                 }
             }
-            let mut shuffled = documents.clone();
-            Seed(seed).stream("test").at(0, 0).shuffle(&mut shuffled);
-            let again = hold_out(shuffled, fraction, Seed(seed));
-            prop_assert_eq!(ids(&again.held_out), ids(&parts.held_out));
-            prop_assert!(!parts.train.is_empty());
+            let mut order: Vec<usize> = (0..items.len()).collect();
+            Seed(seed).stream("test").at(0, 0).shuffle(&mut order);
+            let again = hold_out(&order.iter().map(|&at| items[at]).collect::<Vec<_>>(), fraction, Seed(seed));
+            prop_assert_eq!(again, order.iter().map(|&at| held_out[at]).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn sizes_are_met_where_clusters_allow() {
-        let documents = |num_groups: usize| -> Vec<Document> {
-            let document = |i: usize| Document {
-                id: i.to_string(),
-                source: "s".into(),
-                group: (num_groups > 0).then(|| (i % num_groups).to_string()),
-                time: None,
-                text: format!("text {i}"),
-            };
-            (0..1000).map(document).collect()
-        };
         let held_out = |num_groups, fraction| {
-            hold_out(documents(num_groups), Fraction::new(fraction).unwrap(), Seed(1)).held_out.len()
+            let held_out = hold_out(&grouped(1000, num_groups), Fraction::new(fraction).unwrap(), Seed(1));
+            held_out.into_iter().filter(|is_held_out| *is_held_out).count()
         };
         assert_eq!(held_out(0, 0.02), 20);
         assert_eq!(held_out(100, 0.05), 50);
@@ -207,15 +199,7 @@ mod tests {
 
     #[test]
     fn seeds_draw_different_parts() {
-        let document = |i: usize| Document {
-            id: i.to_string(),
-            source: "s".into(),
-            group: None,
-            time: None,
-            text: format!("text {i}"),
-        };
-        let documents: Vec<_> = (0..100).map(document).collect();
-        let part = |seed| hold_out(documents.clone(), Fraction::new(0.2).unwrap(), Seed(seed)).held_out;
+        let part = |seed| hold_out(&grouped(100, 0), Fraction::new(0.2).unwrap(), Seed(seed));
         assert_ne!(part(1), part(2));
         assert_eq!(part(1), part(1));
     }

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Format, TaskConfig, TaskKind, UnseenLabels};
 use crate::conll::{Sentences, Tagged, repair_tags};
-use crate::dedup::words_digest;
+use crate::dedup::digest_of_words;
 use crate::files::{FileError, FoundFile, find_files, nearest, reading_failed};
 use crate::ids::UniqueIds;
 use crate::read::{ReadError, check_rejects};
 use crate::reject::{Reject, RejectReason};
 use crate::review::Correction;
 use crate::rows::{FieldWatch, Fields, Rows, name_of, names_of, text_of, words_of};
-use crate::split::{Cluster, clusters, cut};
+use crate::split::{Cluster, clusters, cut, keys_of_example};
 
 /// A task that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -288,8 +288,8 @@ fn check_settings(task: &str, config: &TaskConfig) -> Result<(), TaskError> {
 }
 
 fn num_in(examples: &[Example], others: &[Example]) -> usize {
-    let known: BTreeSet<_> = others.iter().map(|example| words_digest(&example.input.text())).collect();
-    examples.iter().filter(|example| known.contains(&words_digest(&example.input.text()))).count()
+    let known: BTreeSet<_> = others.iter().map(|example| digest_of_words(&example.input.text())).collect();
+    examples.iter().filter(|example| known.contains(&digest_of_words(&example.input.text()))).count()
 }
 
 /// An example and where it was found.
@@ -474,9 +474,7 @@ fn cut_missing(
 ) -> [Vec<Found>; 3] {
     let num_wanted = |share: f64| (share * train.len() as f64).round() as usize;
     let (num_dev, num_test) = (num_wanted(config.split.dev.get()), num_wanted(config.split.test.get()));
-    let texts: Vec<String> = train.iter().map(|found| found.example.input.text()).collect();
-    let groups = train.iter().map(|found| found.example.group.clone());
-    let mut left = clusters(groups.zip(texts.iter().map(String::as_str)));
+    let mut left = clusters(&train.iter().map(|found| keys_of_example(&found.example)).collect::<Vec<_>>());
     let mut labels = LabelCounts::new(&train);
     let mut parts = vec![0_usize; train.len()];
     for (part, is_cut, num) in [(2, test.is_none(), num_test), (1, dev.is_none(), num_dev)] {

@@ -1,6 +1,32 @@
 //! What counts as a word, and as the same text, whatever the spacing and punctuation.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
 use unicode_normalization::UnicodeNormalization;
+
+/// A map by 64-bit hashes.
+pub(crate) type HashedMap<V> = HashMap<u64, V, BuildHasherDefault<Same>>;
+/// A set of 64-bit hashes.
+pub(crate) type HashedSet = HashSet<u64, BuildHasherDefault<Same>>;
+
+/// A hasher of keys that are hashes already.
+#[derive(Default)]
+pub(crate) struct Same(u64);
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers of 64 bits");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
 
 /// The words of a text, joined by single spaces: NFKC, lower case, cut at every character that is neither a letter nor
 /// a digit. Characters of scripts written without spaces are words of their own. Differently tokenised copies of a

@@ -9,12 +9,9 @@ use std::io::Write;
 use std::path::Path;
 
 use arable_core::{Draws, Probability, Seed};
-use arable_corpus::{
-    CorpusConfig, Curated, HeldOutSet, NearConfig, SourceConfig, TaskConfig, TaskKind, curate, read_corpus,
-    read_source, read_task,
-};
+use arable_corpus::{CorpusConfig, HeldOutSet, NearConfig, SourceConfig, TaskConfig, TaskKind, read_source, read_task};
 
-use common::data;
+use common::{Curated, curated, data};
 
 /// A fault, how to plant it in a text, and which share of it is to be found.
 struct Fault {
@@ -70,19 +67,20 @@ const FAULTS: [Fault; 8] = [
     Fault { name: "a record cut off", min_recall: 1.0, plant: |text, _, _| json(text)[..20].to_vec() },
 ];
 
-fn curated(folder: &Path, sets: &[HeldOutSet]) -> Curated {
+fn curated_near(folder: &Path, sets: &[HeldOutSet]) -> Curated {
     let source = |name: &str| SourceConfig::new(name, &format!("{name}.jsonl"));
     let mut config = CorpusConfig { source: ["real", "planted"].map(source).to_vec(), ..CorpusConfig::default() };
     config.dedup.near = Some(NearConfig::default());
     config.max_reject_rate = Probability::new(1.0).unwrap();
-    curate(&config, read_corpus(&config, folder).unwrap(), &[], sets, Seed(1)).unwrap()
+    curated(&config, folder, sets, Seed(1)).unwrap()
 }
 
 /// The places of documents and records of the source `planted` that were left out, by line.
 fn left_out(curated: &Curated) -> BTreeSet<u64> {
     let line = |id: &str| id.rsplit('#').next().and_then(|line| line.parse().ok());
     let dropped = curated.dropped.iter().filter(|dropped| dropped.document.source == "planted");
-    let rejected = curated.rejects.iter().filter(|reject| reject.source == "planted").map(|reject| reject.line);
+    let rejected = curated.rejects.iter().filter(|reject| reject["source"] == "planted");
+    let rejected = rejected.map(|reject| reject["line"].as_u64().unwrap());
     dropped.filter_map(|dropped| line(&dropped.document.id.to_string())).chain(rejected).collect()
 }
 
@@ -119,7 +117,7 @@ fn planted_faults_are_found() {
     }
     clean.iter().for_each(|text| writeln!(file, "{}", String::from_utf8(json(text)).unwrap()).unwrap());
 
-    let found = left_out(&curated(folder.path(), &[HeldOutSet::of_task(&CorpusConfig::default().overlap, &task)]));
+    let found = left_out(&curated_near(folder.path(), &[HeldOutSet::of_task(&CorpusConfig::default().overlap, &task)]));
     for (idx, fault) in FAULTS.iter().enumerate() {
         let lines = (idx * NUM_EACH) as u64 + 1..=((idx + 1) * NUM_EACH) as u64;
         let recall = found.range(lines).count() as f64 / NUM_EACH as f64;

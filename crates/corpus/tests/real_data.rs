@@ -9,11 +9,11 @@ use std::path::Path;
 
 use arable_core::{Document, Seed};
 use arable_corpus::{
-    CorpusConfig, Curated, DropReason, HeldOutSet, OverlapConfig, PiiKind, SourceConfig, Task, TaskConfig, TaskKind,
-    curate, find_pii, read_corpus, read_source, read_task, remove_overlap,
+    CorpusConfig, DedupConfig, DropReason, HeldOutSet, OverlapConfig, PiiKind, SourceConfig, Task, TaskConfig,
+    TaskKind, find_pii, read_source, read_task,
 };
 
-use common::data;
+use common::{Curated, curated_documents, data};
 
 struct Expected {
     name: &'static str,
@@ -118,7 +118,7 @@ fn curate_biomed(data: &Path) -> (Vec<HeldOutSet>, Curated) {
         CorpusConfig { source: ["medquad", "abstracts", "craft"].map(source).to_vec(), ..CorpusConfig::default() };
     let sets: Vec<_> = TASKS.iter().map(|task| HeldOutSet::of_task(&config.overlap, &read(task, data))).collect();
     let start = std::time::Instant::now();
-    let curated = curate(&config, read_corpus(&config, data).unwrap(), &[], &sets, Seed(1)).unwrap();
+    let curated = common::curated(&config, data, &sets, Seed(1)).unwrap();
     println!("curated in {:.1} s", start.elapsed().as_secs_f64());
     (sets, curated)
 }
@@ -182,17 +182,22 @@ fn planted_sentences_are_found_however_they_are_spaced() {
         text: format!("Unrelated words {i} before. {} And after.", text.replace(" - ", "-").replace(" , ", ", ")),
     };
     let documents: Vec<Document> = set.texts.iter().enumerate().map(document).collect();
-    let overlap = remove_overlap(&config, documents, &[set]);
-    assert_eq!(overlap.counts[0].num_examples_found, overlap.counts[0].num_examples);
-    let too_short = overlap.counts[0].num_examples_too_short;
-    assert!(overlap.kept.len() <= too_short, "{} kept, {too_short} too short", overlap.kept.len());
+    let removed = |documents: &[Document], set| {
+        let mut corpus = CorpusConfig { source: vec![SourceConfig::new("s", "unread")], ..CorpusConfig::default() };
+        (corpus.overlap, corpus.dedup) = (config.clone(), DedupConfig { exact: false, normalized: false, near: None });
+        curated_documents(&corpus, documents, &[set]).unwrap().counts
+    };
+    let counts = removed(&documents, set);
+    assert_eq!(counts.overlap[0].num_examples_found, counts.overlap[0].num_examples);
+    let (kept, too_short) = (counts.num_train + counts.num_held_out, counts.overlap[0].num_examples_too_short);
+    assert!(kept <= too_short, "{kept} kept, {too_short} too short");
     // Sentences that do occur in the abstracts, by the same independent count.
     let source = SourceConfig::new("abstracts", "biomed/corpus/abstracts.jsonl.gz");
     let abstracts: Vec<Document> =
         read_source(&source, &data).unwrap().map(|record| record.unwrap().unwrap()).collect();
     let texts = task.train.iter().map(|example| (example.id.clone(), example.input.text())).collect();
-    let overlap = remove_overlap(&config, abstracts, &[HeldOutSet { task: task.name, texts }]);
-    assert!(overlap.counts[0].num_examples_found >= 6, "{:?}", overlap.counts);
+    let counts = removed(&abstracts, HeldOutSet { task: task.name, texts });
+    assert!(counts.overlap[0].num_examples_found >= 6, "{:?}", counts.overlap);
 }
 
 #[test]
@@ -205,7 +210,7 @@ fn curation_does_not_depend_on_source_files() {
     let ids = |curated: Curated| curated.held_out.into_iter().map(|document| document.id).collect::<Vec<_>>();
     let curated = |path: &str| {
         let config = config(&[path]);
-        curate(&config, read_corpus(&config, &data).unwrap(), &[], &[], Seed(3)).unwrap()
+        common::curated(&config, &data, &[], Seed(3)).unwrap()
     };
     let (one, glob) = (curated("biomed/corpus/craft.jsonl.gz"), curated("biomed/corpus/cra*"));
     assert_eq!(one.counts, glob.counts);

@@ -1,16 +1,18 @@
 //! Decisions about data, tried out before they are taken.
 
 use anyhow::Result;
-use arable_core::{Document, Hint};
+use arable_core::Hint;
 pub use arable_corpus::Expectation;
-use arable_corpus::{Attributes, Decision, FAMILIES, Profile, RuleCounts, count_rules, expectations, read_corpus};
+use arable_corpus::{
+    AttributeTable, Block, CurateError, Decision, Documents, FAMILIES, Profile, RuleCounts, count_rules, expectations,
+};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::advice::Advise;
 use crate::results::CorpusFacts;
 use crate::run::Run;
-use crate::stages::{attributes, corpus, file, profile, read_json, tasks};
+use crate::stages::{attributes, corpus, documents, file, profile, read_json, tasks};
 
 /// Nothing to try.
 #[derive(Debug, thiserror::Error)]
@@ -114,9 +116,10 @@ pub fn check(run: &mut Run<'_>) -> Result<Vec<Expectation>> {
         return Err(NothingExpected).advise();
     }
     let tasks = tasks::run(run)?;
-    let measured = attributes::run(run)?;
-    let profiled = profile::run(run, &measured)?;
-    let curated = corpus::run(run, &tasks, &measured)?;
+    let read = documents::run(run)?;
+    let measured = attributes::run(run, &read)?;
+    let profiled = profile::run(run, &read, &measured)?;
+    let curated = corpus::run(run, &tasks, &read, &measured)?;
     let facts: CorpusFacts = read_json(&file(&curated, "facts.json")?)?;
     expectations(&expected, &facts_by_name(&facts, &profile::load(&profiled)?)).advise()
 }
@@ -184,8 +187,9 @@ fn facts_by_name(corpus: &CorpusFacts, profile: &Profile) -> Vec<(&'static str, 
 /// # Errors
 /// When the sources cannot be read.
 pub fn profile(run: &mut Run<'_>) -> Result<Profile> {
-    let measured = attributes::run(run)?;
-    let artifact = profile::run(run, &measured)?;
+    let read = documents::run(run)?;
+    let measured = attributes::run(run, &read)?;
+    let artifact = profile::run(run, &read, &measured)?;
     profile::load(&artifact)
 }
 
@@ -198,18 +202,34 @@ pub fn try_rules(run: &mut Run<'_>, keep: Option<&str>, num_samples: usize) -> R
     let config = run.domain.config().corpus.clone();
     let keep = keep.or(config.keep.as_deref()).ok_or(NothingToTry).advise()?;
     let decision = Decision::new(keep, &config.rule).advise()?;
-    let measured = attributes::run(run)?;
-    let documents = read_corpus(&config, &run.domain.root).advise()?.documents;
+    let read = documents::run(run)?;
+    let measured = attributes::run(run, &read)?;
+    let documents = documents::load(&read.own)?;
     let attributes = attributes::load(&measured, &documents)?;
-    let failed = run.device.install(|| decision.failed(&documents, &attributes)).advise()?;
-    let rules = count_rules(&decision, &failed).into_iter().enumerate().map(|(idx, counts)| {
-        let RuleCounts { name, num_failed, num_failed_alone } = counts;
-        let sample = |at: usize| sample(&decision, idx, &documents[at], &attributes[at]);
-        let samples = chosen(&failed, idx, num_samples).into_iter().map(sample).collect();
-        TriedRule { name, num_failed, num_failed_alone, samples }
+    let failed = run.device.install(|| failed(&decision, &documents, &attributes)).advise()?;
+    let rules = count_rules(&decision, failed.iter().map(Vec::as_slice)).into_iter().enumerate();
+    let tried = rules.map(|(idx, RuleCounts { name, num_failed, num_failed_alone })| {
+        let sample = |at: usize| sample(&decision, idx, at, &documents, &attributes);
+        let samples = chosen(&failed, idx, num_samples).into_iter().map(sample).collect::<Result<_>>()?;
+        Ok(TriedRule { name, num_failed, num_failed_alone, samples })
     });
     let num_dropped = failed.iter().filter(|failed| !failed.is_empty()).count();
-    Ok(Tried { num_documents: documents.len(), num_dropped, rules: rules.collect() })
+    Ok(Tried { num_documents: documents.len(), num_dropped, rules: tried.collect::<Result<_>>()? })
+}
+
+/// For each document, the conditions that do not hold.
+fn failed(
+    decision: &Decision,
+    documents: &Documents,
+    attributes: &AttributeTable,
+) -> Result<Vec<Vec<usize>>, CurateError> {
+    let mut all = Vec::with_capacity(documents.len());
+    let work = |block: Block| Ok(decision.failed(&block.documents, &attributes.block(&block)?)?);
+    documents.each(work, |failed| {
+        all.extend(failed);
+        Ok::<_, CurateError>(())
+    })?;
+    Ok(all)
 }
 
 /// Some of the documents for which condition `idx` does not hold, evenly from first to last: of those that fail nothing
@@ -224,14 +244,17 @@ fn chosen(failed: &[Vec<usize>], idx: usize, num: usize) -> Vec<usize> {
     from.into_iter().step_by(step).take(num).collect()
 }
 
-fn sample(decision: &Decision, idx: usize, document: &Document, attributes: &Attributes) -> Sample {
+fn sample(
+    decision: &Decision,
+    idx: usize,
+    at: usize,
+    documents: &Documents,
+    attributes: &AttributeTable,
+) -> Result<Sample> {
     const LENGTH: usize = 200;
+    let (document, attributes) = attributes.with_document(at, documents).advise()?;
     let text = document.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Sample {
-        id: document.id.clone(),
-        values: decision.values(idx, attributes),
-        text: text.chars().take(LENGTH).collect(),
-    }
+    Ok(Sample { values: decision.values(idx, &attributes), id: document.id, text: text.chars().take(LENGTH).collect() })
 }
 
 #[cfg(test)]

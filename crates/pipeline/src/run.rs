@@ -19,7 +19,7 @@ use crate::domain::Domain;
 use crate::notice::{Cancelled, Notice, Reporter};
 use crate::report;
 use crate::results::{Results, RunFacts};
-use crate::stages::{self, adapt, attributes, corpus, pretrain, profile, shards, tasks, tokenizer};
+use crate::stages::{self, adapt, attributes, corpus, documents, pretrain, profile, shards, tasks, tokenizer};
 
 /// The version of the program.
 pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -92,10 +92,11 @@ impl<'a> Run<'a> {
 
     fn work(&mut self) -> Result<Results> {
         let tasks = tasks::run(self)?;
-        let attributes = attributes::run(self)?;
-        let profile = profile::run(self, &attributes)?;
-        let corpus = corpus::run(self, &tasks, &attributes)?;
-        let tokenizer = tokenizer::run(self, &corpus)?;
+        let read = documents::run(self)?;
+        let attributes = attributes::run(self, &read)?;
+        let profile = profile::run(self, &read, &attributes)?;
+        let corpus = corpus::run(self, &tasks, &read, &attributes)?;
+        let tokenizer = tokenizer::run(self, &corpus, read.reference.as_ref())?;
         let shards = shards::run(self, &corpus, &tokenizer)?;
         let pretrained = pretrain::run(self, &tokenizer, &shards)?;
         let adapted = adapt::run_all(self, &tasks, &tokenizer, &pretrained)?;

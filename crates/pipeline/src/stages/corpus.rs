@@ -1,11 +1,8 @@
 //! The curated corpus: read, deduplicated, decontaminated, a part held out.
 
 use anyhow::Result;
-use arable_core::{Digest, Document};
-use arable_corpus::{
-    CorpusCounts, HeldOutSet, PiiConfig, SourceConfig, content_digest, curate, read_corpus, read_documents,
-    write_documents, write_quarantine,
-};
+use arable_core::Digest;
+use arable_corpus::{CorpusCounts, Documents, HeldOutSet, Material, Outputs, PiiConfig, curate};
 use arable_ledger::Artifact;
 use serde_json::json;
 
@@ -13,42 +10,36 @@ use crate::advice::Advise;
 use crate::notice::Notice;
 use crate::results::{CorpusFacts, OverlapFacts, PiiFacts, RuleFacts, SourceFacts};
 use crate::run::Run;
-use crate::stages::{attributes, file, joined, tasks, write_json};
+use crate::stages::documents::{self, Read};
+use crate::stages::{attributes, tasks, write_json};
 
 const TRAIN: &str = "train.jsonl.zst";
 const HELD_OUT: &str = "held_out.jsonl.zst";
+const QUARANTINE: &str = "quarantine.jsonl.zst";
 
-/// The digest of the files that `sources` name.
-pub(crate) fn sources_digest(run: &Run<'_>, sources: &[SourceConfig]) -> Result<Digest> {
-    let digests = sources.iter().map(|source| content_digest(&source.path, &run.domain.root).advise());
-    Ok(joined(digests.collect::<Result<Vec<_>>>()?))
-}
-
-pub(crate) fn inputs(run: &Run<'_>, tasks: &[Artifact], attributes: &Artifact) -> Result<Vec<Digest>> {
-    let files = sources_digest(run, &run.domain.config().corpus.source)?;
-    Ok([files, attributes.digest()].into_iter().chain(tasks.iter().map(Artifact::digest)).collect())
+pub(crate) fn inputs(tasks: &[Artifact], read: &Read, attributes: &Artifact) -> Vec<Digest> {
+    [&read.own, attributes].into_iter().chain(tasks).map(Artifact::digest).collect()
 }
 
 /// Curates the corpus against the held-out examples of every task.
-pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], attributes: &Artifact) -> Result<Artifact> {
+pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], read: &Read, attributes: &Artifact) -> Result<Artifact> {
     let config = run.domain.config().corpus.clone();
-    let inputs = inputs(run, tasks, attributes)?;
-    run.stage("corpus", &config, &inputs, |run, draft| {
+    run.stage("corpus", &config, &inputs(tasks, read, attributes), |run, draft| {
         let sets = tasks.iter().map(|artifact| Ok(HeldOutSet::of_task(&config.overlap, &tasks::load(artifact)?)));
         let sets = sets.collect::<Result<Vec<_>>>()?;
-        let read = read_corpus(&config, &run.domain.root).advise()?;
-        let known = if config.keep.is_some() { attributes::load(attributes, &read.documents)? } else { Vec::new() };
-        let curated = curate(&config, read, &known, &sets, run.domain.config().seed).advise()?;
-        let path = |name: &str| draft.path().join(name);
-        write_documents(&path(TRAIN), &curated.train).advise()?;
-        write_documents(&path(HELD_OUT), &curated.held_out).advise()?;
-        write_quarantine(&path("quarantine.jsonl.zst"), &curated.rejects, &curated.dropped, &curated.refused)
-            .advise()?;
-        let facts = facts(curated.counts, &config.pii);
+        let documents = documents::load(&read.own)?;
+        let known = config.keep.is_some().then(|| attributes::load(attributes, &documents)).transpose()?;
+        let (rejects, counts) = documents::rejects(&read.own)?;
+        let material = Material { documents: &documents, rejects: &rejects, counts, attributes: known.as_ref() };
+        let [train, held_out, quarantine] = [TRAIN, HELD_OUT, QUARANTINE].map(|name| draft.path().join(name));
+        let outputs = Outputs { train: &train, held_out: &held_out, quarantine: &quarantine };
+        let seed = run.domain.config().seed;
+        let counts = run.device.install(|| curate(&config, material, &sets, seed, &outputs)).advise()?;
+        let facts = facts(counts, &config.pii);
         if let Some(text) = pii_warning(&facts.pii) {
             run.reporter.notice(&Notice::Warning(text));
         }
-        write_json(&path("facts.json"), &facts)?;
+        write_json(&draft.path().join("facts.json"), &facts)?;
         let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates + facts.num_near_duplicates;
         let text = format!(
             "{} documents, {:.2} M words; {} by `keep`, {removed} duplicates, {} with held-out examples removed",
@@ -125,10 +116,12 @@ fn facts(counts: CorpusCounts, pii: &PiiConfig) -> CorpusFacts {
     }
 }
 
-pub(crate) fn train(corpus: &Artifact) -> Result<Vec<Document>> {
-    read_documents(&file(corpus, TRAIN)?).advise()
+/// Documents to train on.
+pub(crate) fn train(corpus: &Artifact) -> Result<Documents> {
+    documents::open(corpus, TRAIN)
 }
 
-pub(crate) fn held_out(corpus: &Artifact) -> Result<Vec<Document>> {
-    read_documents(&file(corpus, HELD_OUT)?).advise()
+/// Documents kept aside for the held-out loss.
+pub(crate) fn held_out(corpus: &Artifact) -> Result<Documents> {
+    documents::open(corpus, HELD_OUT)
 }

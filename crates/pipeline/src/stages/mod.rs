@@ -4,6 +4,7 @@ pub mod adapt;
 pub mod attributes;
 mod card;
 pub mod corpus;
+pub mod documents;
 pub mod encode;
 pub mod pretrain;
 pub mod profile;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::advice::Advise;
 use crate::results::{CorpusFacts, Results, TaskResults, TokenizerFacts};
 use crate::run::Run;
+use crate::stages::documents::{Part, Read};
 use crate::stages::shards::ShardsFacts;
 
 /// The artifacts of a run.
@@ -59,18 +61,22 @@ pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
         known.push(artifact);
     }
     let tasks: Option<Vec<Artifact>> = known.into_iter().collect();
-    let attributes = run.is_done(attributes::KIND, &attributes::config(run), &attributes::inputs(run)?)?;
+    let read = planned_read(run, &mut plan)?;
+    let attributes = read.as_ref().map(|read| run.is_done(attributes::KIND, &(), &[read.own.digest()]));
+    let attributes = attributes.transpose()?.flatten();
     plan.push((attributes::KIND.to_owned(), attributes.is_some()));
-    let profile = attributes
-        .as_ref()
-        .map(|known| run.is_done(profile::KIND, &profile::config(run), &profile::inputs(run, known)?));
+    let known = read.as_ref().zip(attributes.as_ref());
+    let profile = known.map(|(read, known)| run.is_done(profile::KIND, &(), &profile::inputs(read, known)));
     plan.push((profile::KIND.to_owned(), profile.transpose()?.flatten().is_some()));
-    let both = tasks.as_ref().zip(attributes.as_ref());
-    let corpus = both.map(|(tasks, known)| run.is_done("corpus", &config.corpus, &corpus::inputs(run, tasks, known)?));
-    let corpus = corpus.transpose()?.flatten();
-    let vocabulary = corpus
-        .as_ref()
-        .map(|corpus| run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(run, corpus)?));
+    let known = tasks.as_ref().zip(known);
+    let corpus = known
+        .map(|(tasks, (read, known))| run.is_done("corpus", &config.corpus, &corpus::inputs(tasks, read, known)))
+        .transpose()?
+        .flatten();
+    let known = corpus.as_ref().zip(read.as_ref());
+    let vocabulary = known.map(|(corpus, read)| {
+        run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(corpus, read.reference.as_ref()))
+    });
     let vocabulary = vocabulary.transpose()?.flatten();
     let both = corpus.as_ref().zip(vocabulary.as_ref());
     let shards = both.map(|(corpus, vocabulary)| run.is_done("shards", &(), &[corpus.digest(), vocabulary.digest()]));
@@ -94,6 +100,18 @@ pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
         plan.push((adapt::kind(name), done.transpose()?.flatten().is_some()));
     }
     Ok(plan)
+}
+
+/// What was read, if all of it was.
+fn planned_read(run: &mut Run<'_>, plan: &mut Vec<(String, bool)>) -> Result<Option<Read>> {
+    let mut read = Vec::new();
+    for part in Part::ALL.into_iter().filter(|part| part.is_wanted(run)) {
+        let artifact = run.is_done(part.kind(), &part.config(run), &part.inputs(run)?)?;
+        plan.push((part.kind().to_owned(), artifact.is_some()));
+        read.push(artifact);
+    }
+    let read: Option<Vec<Artifact>> = read.into_iter().collect();
+    Ok(read.map(|mut read| Read { reference: (read.len() > 1).then(|| read.remove(1)), own: read.remove(0) }))
 }
 
 pub(crate) fn file(artifact: &Artifact, name: &str) -> Result<std::path::PathBuf> {

@@ -1,6 +1,7 @@
 //! The corpus as tokens.
 
 use anyhow::Result;
+use arable_corpus::Documents;
 use arable_ledger::Artifact;
 use arable_tokenize::{ShardFacts, Shards, pack};
 use fs_err as fs;
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use crate::advice::Advise;
 use crate::run::Run;
+use crate::stages::documents::with_texts;
 use crate::stages::{corpus, tokenizer, write_json};
 
 /// Counts of both parts.
@@ -22,14 +24,14 @@ pub(crate) struct ShardsFacts {
 pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact, vocabulary: &Artifact) -> Result<Artifact> {
     run.stage("shards", &(), &[corpus.digest(), vocabulary.digest()], |_, draft| {
         let vocabulary = tokenizer::load(vocabulary)?;
-        let part = |name: &str, documents: Vec<arable_core::Document>| {
+        let part = |name: &str, documents: &Documents| {
             let folder = draft.path().join(name);
             fs::create_dir_all(&folder)?;
-            pack(&vocabulary, documents.iter().map(|document| document.text.as_str()), &folder).advise()
+            with_texts(documents, |texts| pack(&vocabulary, texts, &folder).advise())
         };
         let facts = ShardsFacts {
-            train: part("train", corpus::train(corpus)?)?,
-            held_out: part("held_out", corpus::held_out(corpus)?)?,
+            train: part("train", &corpus::train(corpus)?)?,
+            held_out: part("held_out", &corpus::held_out(corpus)?)?,
         };
         write_json(&draft.path().join("facts.json"), &facts)?;
         let text = format!("{:.2} M tokens, {:.2} M held out", millions(&facts.train), millions(&facts.held_out));

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use arable_core::Digest;
-use arable_corpus::{Task, TaskConfig, content_digest, read_task, write_quarantine};
+use arable_corpus::{Task, TaskConfig, content_digest, read_task, write_rejects};
 use arable_ledger::Artifact;
 use serde_json::json;
 
@@ -52,7 +52,7 @@ fn one(run: &mut Run<'_>, name: &str, config: &TaskConfig) -> Result<Artifact> {
             number => format!(", {number} corrected"),
         };
         let text = format!("{name}: {sizes}, {} labels{corrected}", task.labels.len());
-        write_quarantine(&draft.path().join("quarantine.jsonl.zst"), &task.rejects, &[], &[]).advise()?;
+        write_rejects(&draft.path().join("quarantine.jsonl.zst"), &task.rejects).advise()?;
         write_json(&draft.path().join("task.json"), &task)?;
         Ok(json!({ "text": text, "num_rejects": task.rejects.len() }))
     })

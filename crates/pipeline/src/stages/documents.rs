@@ -1,0 +1,120 @@
+//! What the sources hold, as documents on the disk; and the general text beside them.
+
+use anyhow::Result;
+use arable_core::{Digest, Probability};
+use arable_corpus::{Documents, ReadCounts, SourceConfig, content_digest, read_corpus};
+use arable_ledger::Artifact;
+use serde_json::json;
+
+use crate::advice::Advise;
+use crate::run::Run;
+use crate::stages::{file, joined, read_json, write_json};
+
+const DOCUMENTS: &str = "documents.jsonl.zst";
+const REJECTS: &str = "rejects.jsonl.zst";
+const COUNTS: &str = "counts.json";
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The sources of the corpus.
+    Own,
+    /// General text that the domain is compared with.
+    Reference,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 2] = [Self::Own, Self::Reference];
+
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Own => "documents",
+            Self::Reference => "reference",
+        }
+    }
+
+    pub(crate) fn config(self, run: &Run<'_>) -> (Vec<SourceConfig>, Probability) {
+        let config = run.domain.config();
+        let sources = if self == Self::Own { &config.corpus.source } else { &config.reference.source };
+        (sources.clone(), config.corpus.max_reject_rate)
+    }
+
+    /// Whether there is anything to read; a corpus without a source is an error of its own.
+    pub(crate) fn is_wanted(self, run: &Run<'_>) -> bool {
+        self == Self::Own || !self.config(run).0.is_empty()
+    }
+
+    pub(crate) fn inputs(self, run: &Run<'_>) -> Result<Vec<Digest>> {
+        let (sources, _) = self.config(run);
+        let digests = sources.iter().map(|source| content_digest(&source.path, &run.domain.root).advise());
+        Ok(vec![joined(digests.collect::<Result<Vec<_>>>()?)])
+    }
+
+    fn read(self, run: &mut Run<'_>) -> Result<Artifact> {
+        let (config, inputs) = (self.config(run), self.inputs(run)?);
+        run.stage(self.kind(), &config, &inputs, |run, draft| {
+            let (sources, max_reject_rate) = &config;
+            let [documents, rejects] = [DOCUMENTS, REJECTS].map(|name| draft.path().join(name));
+            let read = || read_corpus(sources, *max_reject_rate, &run.domain.root, [&documents, &rejects]);
+            let counts = run.device.install(read).advise()?;
+            write_json(&draft.path().join(COUNTS), &counts)?;
+            let sum =
+                |count: fn(&arable_corpus::SourceCounts) -> usize| counts.sources.iter().map(count).sum::<usize>();
+            let (num_documents, num_rejected) = (sum(|source| source.num_documents), sum(|source| source.num_rejected));
+            let words = sum(|source| source.num_words) as f64 / 1e6;
+            let rejected = if num_rejected == 0 { String::new() } else { format!("; {num_rejected} records rejected") };
+            Ok(json!({ "text": format!("{num_documents} documents, {words:.2} M words{rejected}") }))
+        })
+    }
+}
+
+/// Documents of the domain, and of general text if there is any.
+pub(crate) struct Read {
+    pub own: Artifact,
+    pub reference: Option<Artifact>,
+}
+
+impl Read {
+    /// The digests of both.
+    pub(crate) fn digests(&self) -> Vec<Digest> {
+        [&self.own].into_iter().chain(&self.reference).map(Artifact::digest).collect()
+    }
+}
+
+/// Reads the sources.
+pub(crate) fn run(run: &mut Run<'_>) -> Result<Read> {
+    let own = Part::Own.read(run)?;
+    let reference = Part::Reference.is_wanted(run).then(|| Part::Reference.read(run)).transpose()?;
+    Ok(Read { own, reference })
+}
+
+pub(crate) fn load(artifact: &Artifact) -> Result<Documents> {
+    open(artifact, DOCUMENTS)
+}
+
+/// The documents of an artifact in the file `name`.
+pub(crate) fn open(artifact: &Artifact, name: &str) -> Result<Documents> {
+    Documents::open(&file(artifact, name)?).advise()
+}
+
+/// The file of what could not be read, and how many there are of what.
+pub(crate) fn rejects(artifact: &Artifact) -> Result<(std::path::PathBuf, ReadCounts)> {
+    Ok((file(artifact, REJECTS)?, read_json(&file(artifact, COUNTS)?)?))
+}
+
+/// Gives texts to `work` one by one, as they are read.
+pub(crate) fn with_texts<T>(
+    documents: &Documents,
+    work: impl FnOnce(&mut (dyn Iterator<Item = String> + Send)) -> Result<T>,
+) -> Result<T> {
+    let mut failed = None;
+    let mut texts = documents
+        .iter()
+        .map_while(|document| document.map(|document| document.text).map_err(|error| failed = Some(error)).ok());
+    let done = work(&mut texts);
+    drop(texts);
+    match failed {
+        Some(error) => Err(error).advise(),
+        None => done,
+    }
+}
