@@ -70,7 +70,7 @@ def arable(folder):
     seconds = {stage["kind"]: stage["wall_s"] for stage in run["stages"]}
     facts = json.loads((folder / "runs/curation/results.json").read_text())["corpus"]
     filtered = sum(it["num_documents"] for it in facts["sources"]) - facts["num_filtered"] - facts["num_too_short"]
-    return seconds["attributes"], seconds["corpus"], filtered, facts["num_train"] + facts["num_held_out"]
+    return seconds["documents"] + seconds["attributes"], seconds["corpus"], filtered, facts["num_train"] + facts["num_held_out"]
 
 
 def in_two_files(folder):

@@ -58,6 +58,12 @@ impl Draws {
         mix(self.0)
     }
 
+    /// Passes over the next `num` draws of [`Self::bits`].
+    #[inline]
+    pub fn skip(&mut self, num: u64) {
+        self.0 = self.0.wrapping_add(GOLDEN.wrapping_mul(num));
+    }
+
     /// Uniform in `[0, 1)`, with 53 random bits.
     #[inline]
     pub fn uniform(&mut self) -> f64 {
@@ -74,7 +80,7 @@ impl Draws {
         ((u128::from(self.bits()) * n as u128) >> 64) as usize
     }
 
-    /// Standard normal, by the Box-Muller transform.
+    /// Standard normal, by the Box-Muller transform, of two draws of [`Self::bits`].
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
@@ -99,6 +105,14 @@ mod tests {
         assert_ne!(seed.stream("a").at(3, 4).bits(), seed.stream("b").at(3, 4).bits());
         assert_ne!(seed.stream("a").at(3, 4).bits(), seed.stream("a").at(4, 3).bits());
         assert_ne!(seed.stream("a").at(3, 4).bits(), Seed(8).stream("a").at(3, 4).bits());
+    }
+
+    #[test]
+    fn passing_over_is_drawing_without_looking() {
+        let (mut a, mut b) = (Seed(7).stream("a").at(3, 4), Seed(7).stream("a").at(3, 4));
+        let _: f64 = (0..10).map(|_| a.normal()).sum();
+        b.skip(20);
+        assert_eq!(a.bits(), b.bits());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::attributes::{Attributes, measure};
 use crate::store::{Block, Documents, StoreError};
@@ -112,7 +112,12 @@ fn texts<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
 pub fn measure_all(documents: &Documents, path: &Path) -> Result<BTreeMap<String, usize>, ColumnsError> {
     let packed = |source| ColumnsError::Parquet { path: path.to_owned(), source };
     let file = fs::File::create(path).map_err(|source| ColumnsError::Open { path: path.to_owned(), source })?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    // Statistics of each column of each block would outgrow what they are of.
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_offset_index_disabled(true)
+        .build();
     let mut writer = ArrowWriter::try_new(file, Arc::new(schema()), Some(properties)).map_err(packed)?;
     let mut languages = BTreeMap::new();
     let work = |Block { documents, .. }: Block| {

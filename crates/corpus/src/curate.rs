@@ -208,8 +208,9 @@ struct Look<'a> {
 
 /// What decides about a document.
 struct Seen {
-    id: String,
-    source: String,
+    id: Box<str>,
+    /// The place of its source in the configuration.
+    rank: usize,
     first: First,
 }
 
@@ -224,12 +225,19 @@ enum First {
 /// What a document is compared with others by.
 struct Traits {
     text: Digest,
-    words: Digest,
     /// As it will be, with personal data masked.
     keys: Keys,
-    bands: Vec<u64>,
+    /// As it is, where that is different.
+    words: Option<Box<Digest>>,
+    bands: Box<[u64]>,
     /// The held-out examples in it.
-    hits: Vec<usize>,
+    hits: Box<[usize]>,
+}
+
+impl Traits {
+    fn words(&self) -> Digest {
+        self.words.as_ref().map_or(self.keys.words, |words| **words)
+    }
 }
 
 impl Look<'_> {
@@ -265,7 +273,9 @@ impl Look<'_> {
         } else {
             First::Fine(Box::new(self.traits(&document, hashes)))
         };
-        Seen { id: document.id, source: document.source, first }
+        let mut sources = self.config.source.iter();
+        let rank = sources.position(|source| source.name == document.source).unwrap_or(usize::MAX);
+        Seen { id: document.id.into(), rank, first }
     }
 
     fn traits(&self, Document { source, group, text, .. }: &Document, hashes: Option<&Hashes>) -> Traits {
@@ -274,12 +284,13 @@ impl Look<'_> {
         let mask = &self.config.pii.mask;
         let masked = (!mask.is_empty()).then(|| mask_pii(text, &find_pii(text), mask)).flatten();
         let group = group.as_ref().map(|group| format!("{source}/{group}"));
+        let left = masked.map(|text| words_digest(&text, &normalize(&text)));
         Traits {
             text: Digest::of(text.as_bytes()),
-            words,
-            keys: Keys::new(group.as_deref(), masked.map_or(words, |text| words_digest(&text, &normalize(&text)))),
-            bands: hashes.map_or_else(Vec::new, |hashes| hashes.bands(&hashed)),
-            hits: self.index.examples_in(&hashed, self.config.overlap.min_share.get()),
+            keys: Keys::new(group.as_deref(), left.unwrap_or(words)),
+            words: left.map(|_| Box::new(words)),
+            bands: hashes.map_or_else(Vec::new, |hashes| hashes.bands(&hashed)).into(),
+            hits: self.index.examples_in(&hashed, self.config.overlap.min_share.get()).into(),
         }
     }
 }
@@ -322,10 +333,8 @@ impl Plan<'_> {
     /// The same documents in the order in which one goes before another: by the place of their source in the
     /// configuration, then by id. It depends on what documents there are, never on the order in which they arrive.
     fn order(&self) -> Vec<usize> {
-        let sources = self.config.source.iter().enumerate();
-        let ranks: HashMap<&str, usize> = sources.map(|(rank, source)| (source.name.as_str(), rank)).collect();
         let mut order: Vec<usize> = self.staying().map(|(idx, _)| idx).collect();
-        order.sort_by_key(|&idx| (ranks.get(self.seen[idx].source.as_str()), &self.seen[idx].id));
+        order.sort_by_key(|&idx| (self.seen[idx].rank, &self.seen[idx].id));
         order
     }
 
@@ -345,7 +354,7 @@ impl Plan<'_> {
         }
         if self.config.dedup.normalized {
             let order: Vec<usize> = order.into_iter().filter(|&idx| self.fates[idx] == Fate::Train).collect();
-            for (idx, of) in copies(&order, |idx| self.traits(idx).words) {
+            for (idx, of) in copies(&order, |idx| self.traits(idx).words()) {
                 self.fates[idx] = Fate::NormalizedDuplicate(of);
             }
         }
@@ -354,20 +363,26 @@ impl Plan<'_> {
     fn drop_near_copies(&mut self, documents: &Documents) -> Result<(), CurateError> {
         let Some(near) = &self.config.dedup.near else { return Ok(()) };
         let order = self.order();
-        let shared = shared_bands(&order.iter().map(|&idx| &self.traits(idx).bands[..]).collect::<Vec<_>>());
+        let shared = shared_bands(near, order.iter().map(|&idx| &self.traits(idx).bands[..]));
         let bands = |idx: usize| self.traits(idx).bands.iter().copied().filter(|band| shared.contains(band)).collect();
         let runs = Runs::new(near, documents, |idx| {
             self.fates[idx] == Fate::Train && self.traits(idx).bands.iter().any(|band| shared.contains(band))
         })?;
         let Looked { copies, refused } = near_copies(near, &order, bands, |idx| runs.of(idx))?;
         let pair = |(idx, with, similarity): (usize, usize, _)| {
-            let [document, with] = [idx, with].map(|idx| self.seen[idx].id.clone());
+            let [document, with] = [idx, with].map(|idx| self.seen[idx].id.to_string());
             RefusedPair { document, with, similarity }
         };
         self.refused = refused.into_iter().map(pair).collect();
         self.refused.sort();
         for (idx, of, similarity) in copies {
             self.fates[idx] = Fate::NearDuplicate(of, similarity);
+        }
+        // Nothing asks for them again, and they are a third of what is known of a document.
+        for seen in &mut self.seen {
+            if let First::Fine(traits) = &mut seen.first {
+                traits.bands = Box::default();
+            }
         }
         Ok(())
     }
@@ -420,7 +435,7 @@ impl Plan<'_> {
 
     /// Why a document is left out, if it is.
     fn reason(&self, idx: usize) -> Option<DropReason> {
-        let id = |of: usize| self.seen[of].id.clone();
+        let id = |of: usize| self.seen[of].id.to_string();
         Some(match (self.fates[idx], &self.seen[idx].first) {
             (Fate::Train | Fate::HeldOut, _) => return None,
             (_, First::TooShort(num_words)) => DropReason::TooShort { num_words: *num_words },

@@ -62,10 +62,14 @@ pub(crate) struct Looked {
 }
 
 /// The bands of documents that more than one of them has: only these pairs are worth a look.
-pub(crate) fn shared_bands(bands: &[&[u64]]) -> HashedSet {
-    let mut all: Vec<u64> = bands.iter().flat_map(|bands| bands.iter().copied()).collect();
-    all.par_sort_unstable();
-    all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
+pub(crate) fn shared_bands<'a>(config: &NearConfig, documents: impl Iterator<Item = &'a [u64]> + Clone) -> HashedSet {
+    let mut shared = HashedSet::default();
+    for band in 0..config.num_bands {
+        let mut all: Vec<u64> = documents.clone().filter_map(|bands| bands.get(band).copied()).collect();
+        all.par_sort_unstable();
+        shared.extend(all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]));
+    }
+    shared
 }
 
 /// Finds documents that are nearly equal to one before them in `order`. `bands` are those of each document that others
@@ -185,7 +189,7 @@ mod tests {
         let hashes = Hashes::new(&config);
         let words: Vec<Vec<u64>> = texts.iter().map(|text| word_hashes(&normalize(text))).collect();
         let bands: Vec<Vec<u64>> = words.iter().map(|words| hashes.bands(words)).collect();
-        let shared = shared_bands(&bands.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let shared = shared_bands(&config, bands.iter().map(Vec::as_slice));
         let own = |idx: usize| bands[idx].iter().copied().filter(|band| shared.contains(band)).collect();
         let runs = |idx: usize| Ok::<_, std::convert::Infallible>(Cow::Owned(hashes.runs(&words[idx])));
         near_copies(&config, order, own, runs).unwrap()

@@ -116,8 +116,8 @@ pub struct Outliers {
     pub examples: Vec<(String, f64)>,
 }
 
-/// Runs of words and lines that are counted at most.
-const MAX_TALLIED: usize = 1 << 21;
+/// Runs of words, or lines, that are counted at most. With those of a block on top, a table of two million has room.
+const MAX_TALLIED: usize = 1_500_000;
 /// Shorter lines are headings and single words.
 const MIN_LINE: usize = 12;
 const NUM_GROWTH: usize = 100;
@@ -173,22 +173,23 @@ type Counts = HashMap<String, usize>;
 /// Where a run of words or a line occurs first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    document: usize,
-    word: usize,
-    num_words: usize,
+    document: u32,
+    word: u32,
+    num_words: u32,
 }
 
 /// Counts of many things by their hashes, of which only the frequent ones matter.
 #[derive(Default)]
 struct Tally {
-    counts: HashedMap<(usize, Place)>,
+    counts: HashedMap<(u32, Place)>,
     /// What occurred at most so often may have been forgotten.
-    forgotten: usize,
+    forgotten: u32,
 }
 
 impl Tally {
-    fn add(&mut self, key: u64, count: usize, first: Place) {
-        self.counts.entry(key).or_insert((0, first)).0 += count;
+    fn add(&mut self, key: u64, count: u32, first: Place) {
+        let all = &mut self.counts.entry(key).or_insert((0, first)).0;
+        *all = all.saturating_add(count);
     }
 
     fn merge(&mut self, other: Self) {
@@ -233,7 +234,7 @@ fn count(documents: &Documents) -> Result<Counted, StoreError> {
     let mut all = Counted::default();
     let work = |Block { first, documents, .. }: Block| {
         let mut part = Part::default();
-        (first..).zip(&documents).for_each(|(number, document)| part.count(document, number));
+        (first..).zip(&documents).for_each(|(number, document)| part.count(document, number as u32));
         Ok(part)
     };
     documents.each(work, |part| {
@@ -244,7 +245,7 @@ fn count(documents: &Documents) -> Result<Counted, StoreError> {
 }
 
 impl Part {
-    fn count(&mut self, document: &Document, number: usize) {
+    fn count(&mut self, document: &Document, number: u32) {
         let text = normalize(&document.text);
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         self.num_words += words.len();
@@ -306,7 +307,7 @@ fn thinned(growth: &[(usize, usize)]) -> Vec<(usize, usize)> {
 }
 
 /// Counts the runs of two and three words that begin and end with a word that says something, without numbers.
-fn count_runs(runs: &mut Tally, words: &[&str], document: usize) {
+fn count_runs(runs: &mut Tally, words: &[&str], document: u32) {
     let hashes: Vec<u64> = words.iter().map(|word| hash_word(word)).collect();
     let ends: Vec<bool> = words.iter().map(|word| word.len() > 1 && !AROUND.contains(word)).collect();
     let is_number: Vec<bool> = words.iter().map(|word| word.starts_with(|c: char| c.is_numeric())).collect();
@@ -317,7 +318,7 @@ fn count_runs(runs: &mut Tally, words: &[&str], document: usize) {
                 continue;
             }
             let key = run.iter().fold(num_words as u64, |key, &hash| mix(key ^ hash));
-            runs.add(key, 1, Place { document, word, num_words });
+            runs.add(key, 1, Place { document, word: word as u32, num_words: num_words as u32 });
         }
     }
 }
@@ -352,11 +353,11 @@ fn telling_words(own: &Counts, general: &Counts) -> Vec<Term> {
 /// The runs of words that `own` holds far more often than `general`.
 fn telling_runs(own: &Counted, general: &Counted, documents: &Documents) -> Result<Vec<Term>, StoreError> {
     let (num_own, num_general) = (own.num_words as f64, general.num_words.max(1) as f64);
-    let frequent = own.runs.counts.iter().filter(|(_, (count, _))| *count >= MIN_COUNT);
+    let frequent = own.runs.counts.iter().filter(|(_, (count, _))| *count as usize >= MIN_COUNT);
     let mut terms: Vec<(Term, Place)> = frequent
         .map(|(key, &(count, first))| {
             let other = general.runs.counts.get(key).map_or(0, |(count, _)| *count);
-            (Term::new(String::new(), (count as f64, num_own), (other as f64, num_general)), first)
+            (Term::new(String::new(), (f64::from(count), num_own), (f64::from(other), num_general)), first)
         })
         .filter(|(term, _)| term.log_ratio > MIN_LOG_RATIO)
         .collect();
@@ -364,8 +365,9 @@ fn telling_runs(own: &Counted, general: &Counted, documents: &Documents) -> Resu
     terms.sort_by(|(a, at_a), (b, at_b)| b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| at_a.cmp(at_b)));
     terms.truncate(NUM_TERMS);
     let said = |(term, first): (Term, Place)| {
-        let text = normalize(&documents.get(first.document)?.text);
-        let words: Vec<&str> = text.split_ascii_whitespace().skip(first.word).take(first.num_words).collect();
+        let text = normalize(&documents.get(first.document as usize)?.text);
+        let words: Vec<&str> =
+            text.split_ascii_whitespace().skip(first.word as usize).take(first.num_words as usize).collect();
         Ok(Term { term: words.join(" "), ..term })
     };
     terms.into_par_iter().map(said).collect()
@@ -511,15 +513,14 @@ fn pairs(documents: &Documents, words: &[Term]) -> Result<Vec<Pair>, StoreError>
 /// Lines that occur in many documents.
 fn boilerplate(documents: &Documents, lines: &Tally) -> Result<Vec<(String, usize)>, StoreError> {
     let enough = (documents.len() / 1000).max(MIN_COUNT);
-    let frequent = lines.counts.iter().filter(|(_, (count, _))| *count >= enough);
-    let mut frequent: Vec<(usize, Place, u64)> =
-        frequent.map(|(&hash, &(count, first))| (count, first, hash)).collect();
+    let frequent = lines.counts.iter().filter(|(_, (count, _))| *count as usize >= enough);
+    let mut frequent: Vec<(u32, Place, u64)> = frequent.map(|(&hash, &(count, first))| (count, first, hash)).collect();
     frequent.sort_by_key(|&(count, first, hash)| (std::cmp::Reverse(count), first, hash));
     frequent.truncate(NUM_LINES);
-    let text = |(count, first, hash): (usize, Place, u64)| {
-        let document = documents.get(first.document)?;
+    let text = |(count, first, hash): (u32, Place, u64)| {
+        let document = documents.get(first.document as usize)?;
         let line = document.text.lines().map(str::trim).find(|line| hash_word(line) == hash);
-        Ok((line.unwrap_or_default().to_owned(), count))
+        Ok((line.unwrap_or_default().to_owned(), count as usize))
     };
     frequent.into_par_iter().map(text).collect()
 }
@@ -595,8 +596,8 @@ mod tests {
         let mut tally = Tally::default();
         for block in 0..3 {
             let mut part = Tally::default();
-            (0..MAX_TALLIED as u64).for_each(|key| part.add(mix(key + 1 + (block << 40)), 1, first(block as usize)));
-            part.add(7, 10, first(block as usize));
+            (0..MAX_TALLIED as u64).for_each(|key| part.add(mix(key + 1 + (block << 40)), 1, first(block as u32)));
+            part.add(7, 10, first(block as u32));
             tally.merge(part);
         }
         assert!(tally.counts.len() <= MAX_TALLIED && tally.counts[&7] == (30, first(0)), "{}", tally.counts.len());

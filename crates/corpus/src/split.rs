@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     group: Option<Digest>,
-    words: Digest,
+    pub(crate) words: Digest,
 }
 
 impl Keys {

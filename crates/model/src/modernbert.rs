@@ -3,11 +3,12 @@
 
 use std::ops::Range;
 
-use arable_core::{Probability, Seed, Stream};
+use arable_core::{Draws, Probability, Seed, Stream};
 use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{
     AttentionShape, DropoutMask, Format, ParameterId, ParameterSpec, Parameters, Rotary, Sequences, Tape, Var,
 };
+use rayon::prelude::*;
 
 use crate::config::{Architecture, Pooling};
 
@@ -133,27 +134,50 @@ pub struct Model {
     output: Output,
 }
 
-/// Adds parameters with initial weights drawn as ModernBERT draws them: normal, cut off at two deviations.
-struct Builder {
+/// Adds parameters: those of `known` that are the encoder's, or else drawn as ModernBERT draws them.
+struct Builder<'a> {
     parameters: Parameters,
     stream: Stream,
+    known: Option<&'a Parameters>,
 }
 
-impl Builder {
+/// Normal values cut off at two deviations.
+fn cut_normal(draws: &Draws, len: usize, deviation: f64) -> Vec<f32> {
+    /// Drawn in one go; some are thrown away.
+    const BLOCK: u64 = 1 << 14;
+    let block = |number: u64| -> Vec<f32> {
+        let mut draws = draws.clone();
+        draws.skip(2 * BLOCK * number);
+        let all = (0..BLOCK).map(|_| draws.normal());
+        all.filter(|z| z.abs() <= 2.0).map(|z| (z * deviation) as f32).collect()
+    };
+    let (mut values, mut number) = (Vec::with_capacity(len + BLOCK as usize), 0);
+    while values.len() < len {
+        let num_blocks = ((len - values.len()) as u64).div_ceil(BLOCK);
+        let blocks: Vec<Vec<f32>> = (number..number + num_blocks).into_par_iter().map(block).collect();
+        blocks.into_iter().for_each(|block| values.extend(block));
+        number += num_blocks;
+    }
+    values.truncate(len);
+    values
+}
+
+impl Builder<'_> {
     fn matrix(&mut self, name: String, rows: usize, cols: usize, deviation: f64) -> ParameterId {
-        let mut draws = self.stream.at(0, self.parameters.iter().count() as u64);
-        let mut draw = || loop {
-            let z = draws.normal();
-            if z.abs() <= 2.0 {
-                return (z * deviation) as f32;
-            }
-        };
-        let values: Vec<f32> = (0..rows * cols).map(|_| draw()).collect();
-        self.parameters.add(ParameterSpec::matrix(name, rows, cols), &values)
+        let draws = self.stream.at(0, self.parameters.iter().count() as u64);
+        self.add(ParameterSpec::matrix(name, rows, cols), || cut_normal(&draws, rows * cols, deviation))
+    }
+
+    fn add(&mut self, spec: ParameterSpec, values: impl FnOnce() -> Vec<f32>) -> ParameterId {
+        let known = self.known.filter(|_| spec.name.starts_with("model."));
+        match known.and_then(|known| Some(known.value(known.find(&spec.name)?))) {
+            Some(values) => self.parameters.add(spec, values),
+            None => self.parameters.add(spec, &values()),
+        }
     }
 
     fn vector(&mut self, name: String, len: usize, value: f32) -> ParameterId {
-        self.parameters.add(ParameterSpec::vector(name, len), &vec![value; len])
+        self.add(ParameterSpec::vector(name, len), || vec![value; len])
     }
 
     fn layer(&mut self, architecture: &Architecture, idx: usize, rotary: &[Rotary; 2]) -> Layer {
@@ -231,11 +255,17 @@ impl Head {
 impl Model {
     /// A model with random weights.
     pub fn new(architecture: Architecture, head: Head, seed: Seed) -> Self {
+        Self::build(architecture, head, seed, None)
+    }
+
+    /// The same with the encoder's weights from `known`.
+    fn build(architecture: Architecture, head: Head, seed: Seed, known: Option<&Parameters>) -> Self {
         let a = &architecture;
         let head_dim = a.hidden_size / a.num_attention_heads;
         let rotary = [a.local_rope_theta, a.global_rope_theta]
             .map(|theta| Rotary::new(head_dim, a.max_position_embeddings, theta));
-        let mut builder = Builder { parameters: Parameters::default(), stream: seed.stream("initial weights") };
+        let stream = seed.stream("initial weights");
+        let mut builder = Builder { parameters: Parameters::default(), stream, known };
         let (hidden, deviation) = (a.hidden_size, a.initializer_range);
         let embeddings =
             builder.matrix("model.embeddings.tok_embeddings.weight".into(), a.vocab_size, hidden, deviation);
@@ -272,12 +302,7 @@ impl Model {
     /// The dense layer of the masked head is not taken over: it is made to find tokens, and fine-tuning gets further
     /// from a fresh one.
     pub fn with_head(&self, head: Head, seed: Seed) -> Self {
-        let mut model = Self::new(self.architecture.clone(), head, seed);
-        for (_, spec, value) in self.parameters.iter().filter(|(_, spec, _)| spec.name.starts_with("model.")) {
-            let target = model.parameters.find(&spec.name).expect("encoders of one architecture have the same parts");
-            model.parameters.value_mut(target).copy_from_slice(value);
-        }
-        model
+        Self::build(self.architecture.clone(), head, seed, Some(&self.parameters))
     }
 
     /// Begins the masked head at the frequencies of the tokens: `counts`, `[vocab_size]`.
