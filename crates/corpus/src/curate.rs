@@ -160,6 +160,8 @@ pub struct SourceCounts {
     pub num_rejected: usize,
     /// Documents kept, for training or aside.
     pub num_kept: usize,
+    /// Files that were not UTF-8, by the encoding that they were decoded from.
+    pub decoded: BTreeMap<&'static str, usize>,
 }
 
 /// Documents as they were read, before curation.
@@ -284,7 +286,7 @@ pub fn read_corpus(config: &CorpusConfig, root: &Path) -> Result<ReadCorpus, Cur
     let mut read = ReadCorpus::default();
     for source in &config.source {
         let failed = |error| CurateError::Read { name: source.name.clone(), source: Box::new(error) };
-        let (documents, rejects) = read_one(source, root).map_err(failed)?;
+        let ReadSource { documents, rejects, decoded } = read_one(source, root).map_err(failed)?;
         let num_records = documents.len() + rejects.len();
         check_rejects(&source.name, &rejects, num_records, config.max_reject_rate).map_err(failed)?;
         read.counts.push(SourceCounts {
@@ -293,6 +295,7 @@ pub fn read_corpus(config: &CorpusConfig, root: &Path) -> Result<ReadCorpus, Cur
             num_words: documents.iter().map(|document| num_words(&document.text)).sum(),
             num_rejected: rejects.len(),
             num_kept: 0,
+            decoded,
         });
         read.documents.extend(documents);
         read.rejects.extend(rejects);
@@ -300,15 +303,22 @@ pub fn read_corpus(config: &CorpusConfig, root: &Path) -> Result<ReadCorpus, Cur
     Ok(read)
 }
 
-fn read_one(source: &SourceConfig, root: &Path) -> Result<(Vec<Document>, Vec<Reject>), ReadError> {
+struct ReadSource {
+    documents: Vec<Document>,
+    rejects: Vec<Reject>,
+    decoded: BTreeMap<&'static str, usize>,
+}
+
+fn read_one(config: &SourceConfig, root: &Path) -> Result<ReadSource, ReadError> {
     let (mut documents, mut rejects) = (Vec::new(), Vec::new());
-    for record in read_source(source, root)? {
+    let mut source = read_source(config, root)?;
+    for record in source.by_ref() {
         match record? {
             Ok(document) => documents.push(document),
             Err(reject) => rejects.push(reject),
         }
     }
-    Ok((documents, rejects))
+    Ok(ReadSource { documents, rejects, decoded: source.decoded().clone() })
 }
 
 fn drop_short(documents: Vec<Document>, min_words: usize) -> (Vec<Document>, Vec<Dropped>) {

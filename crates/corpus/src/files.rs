@@ -4,11 +4,13 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::archive;
-use crate::config::Format;
+use crate::config::{Format, PACKED};
 use arable_core::{Digest, Digester, Hint};
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use fs_err as fs;
 use globset::{GlobBuilder, GlobMatcher};
+use lzma_rust2::XzReader;
 use walkdir::{DirEntry, WalkDir};
 
 /// A file that could not be found or read.
@@ -88,9 +90,10 @@ impl Hint for FileError {
             Self::NoMatch { extensions, .. } | Self::UnknownFormat { extensions, .. } => {
                 let names: Vec<String> = extensions.iter().map(|extension| format!("`.{extension}`")).collect();
                 Some(format!(
-                    "files are recognised by their names ({}, also with `.gz` or `.zst`); rename the file or, for a \
-                     source, name it with a glob and set `format`",
-                    names.join(", ")
+                    "files are recognised by their names ({}, also with {} behind); rename the file or, for a source, name it \
+                     with a glob and set `format`",
+                    names.join(", "),
+                    PACKED.join(", ")
                 ))
             }
             Self::Glob { .. } => Some("write globs like `notes/**/*.txt`".to_owned()),
@@ -243,11 +246,24 @@ pub(crate) fn unpacking(
         Box::new(MultiGzDecoder::new(reader))
     } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         Box::new(zstd::Decoder::with_buffer(reader).map_err(failed)?)
+    } else if is_bzip2(start) {
+        Box::new(MultiBzDecoder::new(reader))
+    } else if start.starts_with(b"\xfd7zXZ\0") {
+        Box::new(XzReader::new_mem_limit(reader, true, MAX_XZ_KIB))
     } else {
         return Ok(Box::new(reader));
     };
     let guarded = Guarded { decoder, num_packed, num_bytes: 0 };
     Ok(Box::new(BufReader::with_capacity(1 << 16, guarded)))
+}
+
+/// What an xz file may ask for; what `xz -9` writes needs 65 MiB.
+const MAX_XZ_KIB: u32 = 1 << 20;
+
+/// Whether bzip2 begins here. Its name alone (`BZh9`) could be a word: the mark of a first block follows, or of the end.
+fn is_bzip2(start: &[u8]) -> bool {
+    let mark = start.get(4..10);
+    start.starts_with(b"BZh") && (mark == Some(b"1AY&SY") || mark == Some(b"\x17\x72\x45\x38\x50\x90"))
 }
 
 /// A decoder that refuses to go on when a little becomes very much.
@@ -315,7 +331,9 @@ fn is_bomb(error: &io::Error) -> bool {
 }
 
 fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| ["gz", "zst", "tgz", "zip"].iter().any(|packed| extension == *packed))
+    let name = path.to_string_lossy().to_lowercase();
+    PACKED.iter().any(|packed| name.ends_with(packed))
+        || crate::config::extension(&name).is_some_and(|extension| archive::EXTENSIONS.contains(&extension.as_str()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
+use std::vec;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -21,7 +22,13 @@ pub(crate) struct Row {
     pub(crate) fields: Result<Fields, RejectReason>,
 }
 
-/// The records of one file.
+/// Records, one after the other.
+pub(crate) trait RowReader {
+    /// The next record, or `None` after the last.
+    fn next_row(&mut self) -> Result<Option<Row>, FileError>;
+}
+
+/// The records of one file of lines.
 pub(crate) struct Rows {
     lines: Lines,
     file: FoundFile,
@@ -31,6 +38,22 @@ pub(crate) struct Rows {
 struct Table {
     delimiter: u8,
     columns: Vec<String>,
+}
+
+impl RowReader for Rows {
+    /// Blank lines are skipped.
+    fn next_row(&mut self) -> Result<Option<Row>, FileError> {
+        let Some(line) = self.next_line()? else { return Ok(None) };
+        let number = line.number;
+        let fields = if line.too_long {
+            Err(RejectReason::TooLong { max_bytes: self.lines.max_bytes() })
+        } else if self.table.is_some() {
+            self.table_fields(line)?
+        } else {
+            json_fields(&line.bytes)
+        };
+        Ok(Some(Row { line: number, fields }))
+    }
 }
 
 impl Rows {
@@ -49,20 +72,6 @@ impl Rows {
             Format::Jsonl | Format::Json | Format::Text | Format::Xml => {}
         }
         Ok(rows)
-    }
-
-    /// The next record, or `None` after the last; blank lines are skipped.
-    pub(crate) fn next_row(&mut self) -> Result<Option<Row>, FileError> {
-        let Some(line) = self.next_line()? else { return Ok(None) };
-        let number = line.number;
-        let fields = if line.too_long {
-            Err(RejectReason::TooLong { max_bytes: self.lines.max_bytes() })
-        } else if self.table.is_some() {
-            self.table_fields(line)?
-        } else {
-            json_fields(&line.bytes)
-        };
-        Ok(Some(Row { line: number, fields }))
     }
 
     fn next_line(&mut self) -> Result<Option<Line>, FileError> {
@@ -186,10 +195,21 @@ fn object(value: Value) -> Result<Fields, RejectReason> {
 }
 
 /// The objects of a JSON array, counted from 1; one reject where the file is no array.
-pub(crate) fn array_rows(bytes: &[u8]) -> Vec<Row> {
-    match json::<Vec<Value>>(bytes) {
-        Ok(values) => (1..).zip(values).map(|(line, value)| Row { line, fields: object(value) }).collect(),
-        Err(reason) => vec![Row { line: 1, fields: Err(reason) }],
+pub(crate) struct Items(vec::IntoIter<Row>);
+
+impl Items {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let rows = match json::<Vec<Value>>(bytes) {
+            Ok(values) => (1..).zip(values).map(|(line, value)| Row { line, fields: object(value) }).collect(),
+            Err(reason) => vec![Row { line: 1, fields: Err(reason) }],
+        };
+        Self(rows.into_iter())
+    }
+}
+
+impl RowReader for Items {
+    fn next_row(&mut self) -> Result<Option<Row>, FileError> {
+        Ok(self.0.next())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::ids::UniqueIds;
 use crate::read::{ReadError, check_rejects};
 use crate::reject::{Reject, RejectReason};
 use crate::review::Correction;
-use crate::rows::{FieldWatch, Fields, Rows, name_of, names_of, text_of, words_of};
+use crate::rows::{FieldWatch, Fields, RowReader, Rows, name_of, names_of, text_of, words_of};
 use crate::split::{Cluster, clusters, cut};
 
 /// A task that cannot be used.
