@@ -25,11 +25,21 @@ pub enum Format {
     Text,
     /// XML, a document for each element that `record` names.
     Xml,
+    /// Parquet, a document for each row.
+    Parquet,
+    /// Arrow (or Feather), a file or a stream, a document for each row.
+    Arrow,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] = [Self::Jsonl, Self::Json, Self::Csv, Self::Tsv, Self::Text, Self::Xml];
+    pub const ALL: [Self; 8] =
+        [Self::Jsonl, Self::Json, Self::Csv, Self::Tsv, Self::Text, Self::Xml, Self::Parquet, Self::Arrow];
+
+    /// Whether its bytes are text in some encoding.
+    pub(crate) fn is_text(self) -> bool {
+        !matches!(self, Self::Parquet | Self::Arrow)
+    }
 
     /// The file name extensions it is recognised by, before `.gz` and its like.
     pub fn extensions(self) -> &'static [&'static str] {
@@ -40,6 +50,8 @@ impl Format {
             Self::Tsv => &["tsv", "tab"],
             Self::Text => &["txt", "text", "md"],
             Self::Xml => &["xml"],
+            Self::Parquet => &["parquet"],
+            Self::Arrow => &["arrow", "arrows", "feather", "ipc"],
         }
     }
 

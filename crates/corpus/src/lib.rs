@@ -8,6 +8,7 @@
 
 mod archive;
 mod attributes;
+mod batches;
 mod columns;
 mod config;
 mod conll;

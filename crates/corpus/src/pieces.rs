@@ -3,9 +3,10 @@
 use std::io::{BufRead, Read};
 
 use crate::archive;
+use crate::batches::Batches;
 use crate::config::{Format, SourceConfig};
 use crate::encoding::{Decoded, Utf8Reader};
-use crate::files::{FileError, FoundFile, open, reading_failed};
+use crate::files::{FileError, FoundFile, open, open_plain, reading_failed};
 use crate::lines::{Lines, MAX_BYTES};
 use crate::read::ReadError;
 use crate::reject::RejectReason;
@@ -42,12 +43,11 @@ impl Reading {
         decoded: Decoded,
     ) -> Result<Self, ReadError> {
         let format = format_of(config, file).expect("only files of a known format are opened");
-        let reader = match member {
-            Some(bytes) => archive::unpacked(file, bytes)?,
-            None => open(&file.path)?,
-        };
+        if matches!(format, Format::Parquet | Format::Arrow) {
+            return batches(file, member, format);
+        }
         let may_declare = format == Format::Xml;
-        let reader = Utf8Reader::new(reader, config.encoding, may_declare, decoded);
+        let reader = Utf8Reader::new(unpacked(file, member)?, config.encoding, may_declare, decoded);
         let reader = Box::new(reader.map_err(|error| reading_failed(&file.path, error))?);
         Ok(match format {
             Format::Text if config.paragraphs => Self::Paragraphs(Lines::new(reader)),
@@ -60,7 +60,7 @@ impl Reading {
                 Ok(bytes) => Self::Rows(Box::new(Items::of(&bytes))),
                 Err(reason) => Self::unusable(reason),
             },
-            Format::Jsonl | Format::Csv | Format::Tsv => Self::Rows(Box::new(Rows::of(reader, file, format)?)),
+            _ => Self::Rows(Box::new(Rows::of(reader, file, format)?)),
         })
     }
 
@@ -68,6 +68,27 @@ impl Reading {
     pub(crate) fn unusable(reason: RejectReason) -> Self {
         Self::Whole(Some(Err((1, reason))))
     }
+}
+
+/// What a file or a member holds, unpacked where it is packed.
+fn unpacked(file: &FoundFile, member: Option<Vec<u8>>) -> Result<Box<dyn BufRead>, FileError> {
+    match member {
+        Some(bytes) => archive::unpacked(file, bytes),
+        None => open(&file.path),
+    }
+}
+
+/// Parquet and Arrow are read where they lie; out of packed files they come whole, as members of archives do.
+fn batches(file: &FoundFile, member: Option<Vec<u8>>, format: Format) -> Result<Reading, ReadError> {
+    let plain = if member.is_none() { open_plain(&file.path)? } else { None };
+    let batches = match plain {
+        Some(content) => Batches::of_file(content, file, format)?,
+        None => match bytes(unpacked(file, member)?, file)? {
+            Ok(bytes) => Batches::of_bytes(bytes, file, format)?,
+            Err(reason) => return Ok(Reading::unusable(reason)),
+        },
+    };
+    Ok(Reading::Rows(Box::new(batches)))
 }
 
 /// The format that is set, or that the name tells.

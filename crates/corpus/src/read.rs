@@ -200,7 +200,12 @@ fn check_settings(config: &SourceConfig, files: &[FoundFile]) -> Result<(), Read
             wrong("record", "only XML has such elements")
         }
         _ => Ok(()),
+    }?;
+    let is_text = |file: &FoundFile| is_archive(file) || format_of(config, file).is_some_and(Format::is_text);
+    if config.encoding.is_some() && !files.iter().any(is_text) {
+        return wrong("encoding", "none of its files is text");
     }
+    Ok(())
 }
 
 /// The records of a source, read as they are asked for: `Ok(Ok(document))`, `Ok(Err(reject))`, or an error after which

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::config::Format;
-use crate::files::{FileError, FoundFile, open, reading_failed};
+use crate::files::{FileError, FoundFile, reading_failed};
 use crate::lines::{Line, Lines};
 use crate::read::ReadError;
 use crate::reject::RejectReason;
@@ -57,19 +57,14 @@ impl RowReader for Rows {
 }
 
 impl Rows {
-    /// Opens a file and, of a table, reads the column names.
-    pub(crate) fn open(file: &FoundFile, format: Format) -> Result<Self, FileError> {
-        Self::of(open(&file.path)?, file, format)
-    }
-
-    /// The same of a file that is open.
+    /// Reads a file that is open and, of a table, the column names.
     pub(crate) fn of(reader: Box<dyn BufRead>, file: &FoundFile, format: Format) -> Result<Self, FileError> {
         let lines = Lines::new(reader);
         let mut rows = Self { lines, file: file.clone(), table: None };
         match format {
             Format::Csv => rows.read_header(b',')?,
             Format::Tsv => rows.read_header(b'\t')?,
-            Format::Jsonl | Format::Json | Format::Text | Format::Xml => {}
+            _ => {}
         }
         Ok(rows)
     }
@@ -325,7 +320,7 @@ mod tests {
         let path = folder.path().join(name);
         fs_err::File::create(&path).unwrap().write_all(bytes).unwrap();
         let file = FoundFile { path, name: name.into(), shown: name.into() };
-        let mut rows = Rows::open(&file, format).unwrap();
+        let mut rows = Rows::of(crate::files::open(&file.path).unwrap(), &file, format).unwrap();
         let mut got = Vec::new();
         while let Some(row) = rows.next_row().unwrap() {
             let fields =

@@ -50,8 +50,10 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], attributes: &Artifact) 
         }
         write_json(&path("facts.json"), &facts)?;
         let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates + facts.num_near_duplicates;
+        let num_decoded: usize = facts.sources.iter().flat_map(|source| source.decoded.values()).sum();
+        let decoded = if num_decoded > 0 { format!("; {num_decoded} files decoded") } else { String::new() };
         let text = format!(
-            "{} documents, {:.2} M words; {} by `keep`, {removed} duplicates, {} with held-out examples removed",
+            "{} documents, {:.2} M words; {} by `keep`, {removed} duplicates, {} with held-out examples removed{decoded}",
             facts.num_train,
             facts.num_train_words as f64 / 1e6,
             facts.num_filtered,
@@ -81,6 +83,7 @@ fn facts(counts: CorpusCounts, pii: &PiiConfig) -> CorpusFacts {
                 num_words: source.num_words,
                 num_rejected: source.num_rejected,
                 num_kept: source.num_kept,
+                decoded: source.decoded.into_iter().map(|(name, number)| (name.to_owned(), number)).collect(),
             })
             .collect(),
         num_too_short: counts.num_too_short,
