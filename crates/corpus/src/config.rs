@@ -29,16 +29,30 @@ pub enum Format {
     Parquet,
     /// Arrow (or Feather), a file or a stream, a document for each row.
     Arrow,
+    /// HTML, a document for each page: the text that a reader sees, `title`, `lang`, and each `<meta>` by its name.
+    Html,
+    /// PDF, a document for each file.
+    Pdf,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 8] =
-        [Self::Jsonl, Self::Json, Self::Csv, Self::Tsv, Self::Text, Self::Xml, Self::Parquet, Self::Arrow];
+    pub const ALL: [Self; 10] = [
+        Self::Jsonl,
+        Self::Json,
+        Self::Csv,
+        Self::Tsv,
+        Self::Text,
+        Self::Xml,
+        Self::Parquet,
+        Self::Arrow,
+        Self::Html,
+        Self::Pdf,
+    ];
 
     /// Whether its bytes are text in some encoding.
     pub(crate) fn is_text(self) -> bool {
-        !matches!(self, Self::Parquet | Self::Arrow)
+        !matches!(self, Self::Parquet | Self::Arrow | Self::Pdf)
     }
 
     /// The file name extensions it is recognised by, before `.gz` and its like.
@@ -52,6 +66,8 @@ impl Format {
             Self::Xml => &["xml"],
             Self::Parquet => &["parquet"],
             Self::Arrow => &["arrow", "arrows", "feather", "ipc"],
+            Self::Html => &["html", "htm", "xhtml"],
+            Self::Pdf => &["pdf"],
         }
     }
 

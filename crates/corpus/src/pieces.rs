@@ -7,7 +7,9 @@ use crate::batches::Batches;
 use crate::config::{Format, SourceConfig};
 use crate::encoding::{Decoded, Utf8Reader};
 use crate::files::{FileError, FoundFile, open, open_plain, reading_failed};
+use crate::html::page_fields;
 use crate::lines::{Lines, MAX_BYTES};
+use crate::pdf::pdf_text;
 use crate::read::ReadError;
 use crate::reject::RejectReason;
 use crate::rows::{Fields, Items, RowReader, Rows, name_of, text_of};
@@ -32,6 +34,8 @@ pub(crate) enum Reading {
     Paragraphs(Lines),
     /// One document, or why there is none.
     Whole(Option<PieceResult>),
+    /// One document with fields.
+    Page(Option<Fields>),
 }
 
 impl Reading {
@@ -43,10 +47,12 @@ impl Reading {
         decoded: Decoded,
     ) -> Result<Self, ReadError> {
         let format = format_of(config, file).expect("only files of a known format are opened");
-        if matches!(format, Format::Parquet | Format::Arrow) {
-            return batches(file, member, format);
+        match format {
+            Format::Parquet | Format::Arrow => return batches(file, member, format),
+            Format::Pdf => return Ok(Self::Whole(Some(pdf(unpacked(file, member)?, file)?))),
+            _ => {}
         }
-        let may_declare = format == Format::Xml;
+        let may_declare = matches!(format, Format::Xml | Format::Html);
         let reader = Utf8Reader::new(unpacked(file, member)?, config.encoding, may_declare, decoded);
         let reader = Box::new(reader.map_err(|error| reading_failed(&file.path, error))?);
         Ok(match format {
@@ -59,6 +65,10 @@ impl Reading {
             Format::Json => match bytes(reader, file)? {
                 Ok(bytes) => Self::Rows(Box::new(Items::of(&bytes))),
                 Err(reason) => Self::unusable(reason),
+            },
+            Format::Html => match text_of_file(reader, file)? {
+                Ok(html) => Self::Page(Some(page_fields(&html))),
+                Err(reason) => Self::Whole(Some(Err(reason))),
             },
             _ => Self::Rows(Box::new(Rows::of(reader, file, format)?)),
         })
@@ -116,12 +126,22 @@ fn bytes(reader: impl BufRead, file: &FoundFile) -> Result<Result<Vec<u8>, Rejec
 }
 
 fn whole(reader: impl BufRead, file: &FoundFile) -> Result<PieceResult, FileError> {
+    Ok(text_of_file(reader, file)?.and_then(|text| text_piece(None, 1, text.replace("\r\n", "\n"))))
+}
+
+fn pdf(reader: impl BufRead, file: &FoundFile) -> Result<PieceResult, FileError> {
+    let text = bytes(reader, file)?.and_then(pdf_text);
+    Ok(text.map_err(|reason| (1, reason)).and_then(|text| text_piece(None, 1, text)))
+}
+
+/// The text that a file holds, or what is wrong with it and in which line.
+fn text_of_file(reader: impl BufRead, file: &FoundFile) -> Result<Result<String, (u64, RejectReason)>, FileError> {
     let bytes = match bytes(reader, file)? {
         Ok(bytes) => bytes,
         Err(reason) => return Ok(Err((1, reason))),
     };
     Ok(match String::from_utf8(bytes) {
-        Ok(text) => text_piece(None, 1, text.trim_start_matches('\u{feff}').replace("\r\n", "\n")),
+        Ok(text) => Ok(text.trim_start_matches('\u{feff}').to_owned()),
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             Err((1 + good.iter().filter(|byte| **byte == b'\n').count() as u64, RejectReason::InvalidUtf8))

@@ -10,7 +10,7 @@ use crate::config::{Format, SourceConfig};
 use crate::encoding::Decoded;
 use crate::files::{FileError, FoundFile, find_files, nearest};
 use crate::ids::UniqueIds;
-use crate::pieces::{PieceResult, Reading, format_of, paragraph, row_piece};
+use crate::pieces::{Piece, PieceResult, Reading, format_of, paragraph, row_piece};
 use crate::reject::{Reject, RejectReason, count_by_reason};
 use crate::rows::{FieldWatch, Row};
 
@@ -297,6 +297,12 @@ impl Source {
         let Some(Current { file, reading, .. }) = &mut self.current else { return Ok(None) };
         match reading {
             Reading::Whole(piece) => Ok(piece.take()),
+            Reading::Page(fields) => {
+                let Some(fields) = fields.take() else { return Ok(None) };
+                self.watch.see(&fields, &self.config.name)?;
+                let piece = row_piece(&self.config, 1, &fields).map(|piece| Piece { line: None, ..piece });
+                Ok(Some(piece.map_err(|reason| (1, reason))))
+            }
             Reading::Paragraphs(lines) => Ok(paragraph(lines, file)?),
             Reading::Rows(rows) => {
                 let Some(Row { line, fields }) = rows.next_row()? else { return Ok(None) };
