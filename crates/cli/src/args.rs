@@ -148,6 +148,9 @@ pub enum Command {
     /// Show the configuration with everything filled in, or what it may hold
     #[command(subcommand, after_help = "Example:\n  arable config show --origin")]
     Config(ConfigCommand),
+    /// Read a PDF from standard input: what the program starts itself for, so that no PDF can stop a run
+    #[command(name = arable_pipeline::PDF_COMMAND, hide = true)]
+    ReadPdf,
 }
 
 /// What to do about data.
@@ -262,6 +265,7 @@ impl Command {
     fn takes(&self) -> &'static [&'static str] {
         match self {
             Self::Init { .. }
+            | Self::ReadPdf
             | Self::Config(ConfigCommand::Schema)
             | Self::Data(DataCommand::Attributes | DataCommand::Facts) => &[],
             Self::Run { .. } => &["--config", "--set", "--out", "--threads", "--precision"],

@@ -59,5 +59,6 @@ fn run(args: &Args) -> Result<()> {
         Command::Runs => commands::runs(global),
         Command::Config(ConfigCommand::Show { origin }) => commands::config_show(global, *origin),
         Command::Config(ConfigCommand::Schema) => commands::config_schema(),
+        Command::ReadPdf => Ok(arable_pipeline::read_pdf(std::io::stdin().lock(), std::io::stdout().lock())?),
     }
 }

@@ -12,7 +12,7 @@ use crate::lines::MAX_BYTES;
 use crate::reject::RejectReason;
 
 /// What archives' names end with, by [`crate::config::extension`].
-pub(crate) const EXTENSIONS: [&str; 3] = ["tar", "tgz", "zip"];
+pub(crate) const EXTENSIONS: [&str; 5] = ["tar", "tgz", "tbz2", "txz", "zip"];
 
 /// Members of one archive, at most.
 const MAX_MEMBERS: usize = 10_000_000;

@@ -6,6 +6,7 @@ use arable_core::{Fraction, Probability};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::TextEncoding;
 use crate::pii::PiiKind;
 
 /// How a file's bytes are cut into documents.
@@ -24,13 +25,37 @@ pub enum Format {
     Text,
     /// XML, a document for each element that `record` names.
     Xml,
+    /// Parquet, a document for each row.
+    Parquet,
+    /// Arrow (or Feather), a file or a stream, a document for each row.
+    Arrow,
+    /// HTML, a document for each page: the text that a reader sees, `title`, `lang`, and each `<meta>` by its name.
+    Html,
+    /// PDF, a document for each file.
+    Pdf,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] = [Self::Jsonl, Self::Json, Self::Csv, Self::Tsv, Self::Text, Self::Xml];
+    pub const ALL: [Self; 10] = [
+        Self::Jsonl,
+        Self::Json,
+        Self::Csv,
+        Self::Tsv,
+        Self::Text,
+        Self::Xml,
+        Self::Parquet,
+        Self::Arrow,
+        Self::Html,
+        Self::Pdf,
+    ];
 
-    /// The file name extensions it is recognised by, before `.gz` or `.zst`.
+    /// Whether its bytes are text in some encoding.
+    pub(crate) fn is_text(self) -> bool {
+        !matches!(self, Self::Parquet | Self::Arrow | Self::Pdf)
+    }
+
+    /// The file name extensions it is recognised by, before `.gz` and its like.
     pub fn extensions(self) -> &'static [&'static str] {
         match self {
             Self::Jsonl => &["jsonl", "ndjson"],
@@ -39,6 +64,10 @@ impl Format {
             Self::Tsv => &["tsv", "tab"],
             Self::Text => &["txt", "text", "md"],
             Self::Xml => &["xml"],
+            Self::Parquet => &["parquet"],
+            Self::Arrow => &["arrow", "arrows", "feather", "ipc"],
+            Self::Html => &["html", "htm", "xhtml"],
+            Self::Pdf => &["pdf"],
         }
     }
 
@@ -49,10 +78,13 @@ impl Format {
     }
 }
 
-/// The last extension of a file name in lower case, before `.gz` or `.zst`.
+/// What names of packed files end with.
+pub(crate) const PACKED: [&str; 4] = [".gz", ".zst", ".bz2", ".xz"];
+
+/// The last extension of a file name in lower case, before `.gz` and its like.
 pub(crate) fn extension(name: &str) -> Option<String> {
     let name = name.to_lowercase();
-    let bare = [".gz", ".zst"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
+    let bare = PACKED.iter().find_map(|packed| name.strip_suffix(*packed)).unwrap_or(&name);
     bare.rsplit_once('.').map(|(_, extension)| extension.to_owned())
 }
 
@@ -63,7 +95,8 @@ pub struct SourceConfig {
     /// What the source is called; unique in the corpus, without `/`.
     pub name: String,
     /// A file, a folder (read with all its subfolders) or a glob such as `notes/**/*.txt.gz`, relative to the data root.
-    /// Of archives (`.tar`, `.tar.gz`, `.tgz`, `.zip`) the members are read.
+    /// Of archives (`.tar`, `.tar.gz`, `.tgz`, `.zip` and so on) the members are read. What is packed
+    /// with gzip, zstd, bzip2 or xz is unpacked.
     pub path: String,
     /// How files are cut into documents; by default told by each file's name.
     #[serde(default)]
@@ -87,6 +120,10 @@ pub struct SourceConfig {
     /// Plain text only: a document for each paragraph (set off by blank lines) instead of each file.
     #[serde(default)]
     pub paragraphs: bool,
+    /// The encoding of text, such as `windows-1252`; by default UTF-8, or what a file's bytes tell where they are not.
+    /// `utf-8` rejects all else.
+    #[serde(default)]
+    pub encoding: Option<TextEncoding>,
 }
 
 impl SourceConfig {
@@ -102,6 +139,7 @@ impl SourceConfig {
             time: None,
             record: None,
             paragraphs: false,
+            encoding: None,
         }
     }
 }

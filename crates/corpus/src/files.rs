@@ -1,14 +1,16 @@
 //! Finding files by name, folder or glob, and opening them whatever they are packed with.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use crate::archive;
-use crate::config::Format;
+use crate::config::{Format, PACKED};
 use arable_core::{Digest, Digester, Hint};
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use fs_err as fs;
 use globset::{GlobBuilder, GlobMatcher};
+use lzma_rust2::XzReader;
 use walkdir::{DirEntry, WalkDir};
 
 /// A file that could not be found or read.
@@ -70,6 +72,16 @@ pub enum FileError {
         /// By how much it expands.
         source: io::Error,
     },
+    /// A file that is not what its name says.
+    #[error("read `{}` as {format}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        format: &'static str,
+        /// What the reader says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The system cannot read the file.
     #[error("read `{}`", path.display())]
     Io {
@@ -88,9 +100,10 @@ impl Hint for FileError {
             Self::NoMatch { extensions, .. } | Self::UnknownFormat { extensions, .. } => {
                 let names: Vec<String> = extensions.iter().map(|extension| format!("`.{extension}`")).collect();
                 Some(format!(
-                    "files are recognised by their names ({}, also with `.gz` or `.zst`); rename the file or, for a \
-                     source, name it with a glob and set `format`",
-                    names.join(", ")
+                    "files are recognised by their names ({}, also with {} behind); rename the file or, for a source, name it \
+                     with a glob and set `format`",
+                    names.join(", "),
+                    PACKED.join(", ")
                 ))
             }
             Self::Glob { .. } => Some("write globs like `notes/**/*.txt`".to_owned()),
@@ -98,6 +111,9 @@ impl Hint for FileError {
                 Some("start the table with one line of column names, each once, in UTF-8".to_owned())
             }
             Self::Damaged { .. } => Some("the file is damaged or was cut off; fetch or pack it again".to_owned()),
+            Self::Unreadable { .. } => {
+                Some("the file is damaged, was cut off, or is something else; write it again".to_owned())
+            }
             Self::Bomb { .. } => Some("no text is packed like that; look at the file before you unpack it".to_owned()),
             Self::Io { .. } => Some("check that the file may be read".to_owned()),
         }
@@ -242,6 +258,39 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, FileError> {
     unpacking(path, num_packed, BufReader::with_capacity(1 << 16, file))
 }
 
+/// A file that is not packed, for readers that go back and forth in it; `None` where it is packed.
+pub(crate) fn open_plain(path: &Path) -> Result<Option<std::fs::File>, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), source };
+    let mut file = fs::File::open(path).map_err(failed)?;
+    let mut start = Vec::new();
+    (&mut file).take(16).read_to_end(&mut start).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    Ok(Packing::of(&start).is_none().then(|| file.into_parts().0))
+}
+
+/// How a file is packed.
+enum Packing {
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
+impl Packing {
+    fn of(start: &[u8]) -> Option<Self> {
+        // The name of bzip2 alone (`BZh9`) could be a word: the mark of a first block follows, or of the end.
+        let is_bzip2 = |mark: &[u8]| mark == b"1AY&SY" || mark == b"\x17\x72\x45\x38\x50\x90";
+        match start {
+            [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            // The second is a frame that is passed over: what we write has nothing else where nothing is packed.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
+            [b'B', b'Z', b'h', _, mark @ ..] if mark.get(..6).is_some_and(is_bzip2) => Some(Self::Bzip2),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            _ => None,
+        }
+    }
+}
+
 /// Reads `num_packed` bytes and unpacks them where they are packed.
 pub(crate) fn unpacking(
     path: &Path,
@@ -250,16 +299,19 @@ pub(crate) fn unpacking(
 ) -> Result<Box<dyn BufRead>, FileError> {
     let failed = |source| FileError::Io { path: path.to_owned(), source };
     let start = reader.fill_buf().map_err(failed)?;
-    let decoder: Box<dyn Read> = if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(MultiGzDecoder::new(reader))
-    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || start.starts_with(&[0x50, 0x2a, 0x4d, 0x18]) {
-        Box::new(zstd::Decoder::with_buffer(reader).map_err(failed)?)
-    } else {
-        return Ok(Box::new(reader));
+    let decoder: Box<dyn Read> = match Packing::of(start) {
+        None => return Ok(Box::new(reader)),
+        Some(Packing::Gzip) => Box::new(MultiGzDecoder::new(reader)),
+        Some(Packing::Zstd) => Box::new(zstd::Decoder::with_buffer(reader).map_err(failed)?),
+        Some(Packing::Bzip2) => Box::new(MultiBzDecoder::new(reader)),
+        Some(Packing::Xz) => Box::new(XzReader::new_mem_limit(reader, true, MAX_XZ_KIB)),
     };
     let guarded = Guarded { decoder, num_packed, num_bytes: 0 };
     Ok(Box::new(BufReader::with_capacity(1 << 16, guarded)))
 }
+
+/// What an xz file may ask for; what `xz -9` writes needs 65 MiB.
+const MAX_XZ_KIB: u32 = 1 << 20;
 
 /// A decoder that refuses to go on when a little becomes very much.
 struct Guarded {
@@ -326,7 +378,9 @@ fn is_bomb(error: &io::Error) -> bool {
 }
 
 fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| ["gz", "zst", "tgz", "zip"].iter().any(|packed| extension == *packed))
+    let name = path.to_string_lossy().to_lowercase();
+    PACKED.iter().any(|packed| name.ends_with(packed))
+        || crate::config::extension(&name).is_some_and(|extension| archive::EXTENSIONS.contains(&extension.as_str()))
 }
 
 #[cfg(test)]

@@ -38,6 +38,14 @@ pub struct SourceCounts {
     pub num_rejected: usize,
     /// Documents kept, for training or aside.
     pub num_kept: usize,
+    /// Files that were not UTF-8, by the encoding that they were decoded from.
+    pub decoded: BTreeMap<String, usize>,
+}
+
+/// What else is known of a source once it is read.
+struct Read {
+    rejects: Vec<Reject>,
+    decoded: BTreeMap<String, usize>,
 }
 
 /// Documents of one source that follow each other.
@@ -74,10 +82,11 @@ pub fn read_corpus(
         let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(read)
     })?;
-    for (counts, rejects) in counts.sources.iter_mut().zip(&read) {
-        counts.num_rejected = rejects.len();
+    let mut all = Vec::new();
+    for (counts, read) in counts.sources.iter_mut().zip(read) {
+        (counts.num_rejected, counts.decoded) = (read.rejects.len(), read.decoded);
+        all.extend(read.rejects);
     }
-    let all = read.concat();
     write_rejects(rejects, &all)?;
     Ok(ReadCounts { rejects: count_by_reason(&all), ..counts })
 }
@@ -102,12 +111,13 @@ fn read_all(
     max_reject_rate: Probability,
     root: &Path,
     give: SyncSender<Part>,
-) -> Result<Vec<Vec<Reject>>, CurateError> {
+) -> Result<Vec<Read>, CurateError> {
     let mut all = Vec::new();
     for (number, source) in sources.iter().enumerate() {
         let failed = |error| CurateError::Read { name: source.name.clone(), source: Box::new(error) };
         let (mut documents, mut num_bytes, mut num_records, mut rejects) = (Vec::new(), 0, 0, Vec::new());
-        for record in read_source(source, root).map_err(failed)? {
+        let mut records = read_source(source, root).map_err(failed)?;
+        for record in records.by_ref() {
             num_records += 1;
             match record.map_err(failed)? {
                 Ok(document) => {
@@ -124,7 +134,8 @@ fn read_all(
             }
         }
         check_rejects(&source.name, &rejects, num_records, max_reject_rate).map_err(failed)?;
-        all.push(rejects);
+        let decoded = records.decoded().iter().map(|(name, num)| ((*name).to_owned(), *num)).collect();
+        all.push(Read { rejects, decoded });
         if give.send(Part { source: number, documents }).is_err() {
             return Ok(all);
         }

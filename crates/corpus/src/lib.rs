@@ -8,19 +8,24 @@
 
 mod archive;
 mod attributes;
+mod batches;
 mod columns;
 mod config;
 mod conll;
 mod curate;
 mod decide;
 mod dedup;
+mod encoding;
 mod files;
 mod gather;
+mod html;
 mod ids;
 mod lines;
 mod near;
 mod noise;
 mod overlap;
+mod pdf;
+mod pieces;
 mod pii;
 mod profile;
 mod read;
@@ -43,11 +48,13 @@ pub use config::{
 };
 pub use curate::{CorpusCounts, CurateError, Material, Outputs, RuleCounts, count_rules, curate};
 pub use decide::{DecideError, Decision, Expectation, FAMILIES, column_names, expectations};
+pub use encoding::{TextEncoding, UnknownEncoding};
 pub use files::{FileError, content_digest};
 pub use gather::{ReadCounts, SourceCounts, read_corpus};
 pub use near::{RefusedPair, Similarity};
 pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, OverlapCounts};
+pub use pdf::{PDF_COMMAND, read_pdf};
 pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
 pub use profile::{Outliers, Pair, Profile, SourceProfile, Spread, Term, profile};
 pub use read::{ReadError, RejectSummary, Source, read_source};

@@ -1,20 +1,18 @@
 //! Documents out of files, one by one; dirty records are values, not errors.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, Read};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::vec;
 
 use arable_core::{Document, Hint, Probability};
 
 use crate::archive::{self, Member, Members};
 use crate::config::{Format, SourceConfig};
-use crate::files::{FileError, FoundFile, find_files, nearest, open, reading_failed};
+use crate::encoding::Decoded;
+use crate::files::{FileError, FoundFile, find_files, nearest};
 use crate::ids::UniqueIds;
-use crate::lines::{Lines, MAX_BYTES};
+use crate::pieces::{Piece, PieceResult, Reading, format_of, paragraph, row_piece};
 use crate::reject::{Reject, RejectReason, count_by_reason};
-use crate::rows::{FieldWatch, Fields, Row, Rows, array_rows, name_of, text_of};
-use crate::xml::Records;
+use crate::rows::{FieldWatch, Row};
 
 /// Data that cannot be read as configured.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +34,13 @@ pub enum ReadError {
         /// The most similar of them.
         nearest: Option<String>,
     },
-    /// A source whose `record` does not fit its files.
-    #[error("use the setting `record` of `{name}`: {problem}")]
-    Record {
+    /// A source with a setting that does not fit its files.
+    #[error("use the setting `{setting}` of `{name}`: {problem}")]
+    Setting {
         /// The source.
         name: String,
+        /// The setting.
+        setting: &'static str,
         /// What is wrong.
         problem: &'static str,
     },
@@ -88,16 +88,22 @@ impl ReadError {
         let nearest = nearest(field, &fields);
         Self::WrongField { name: name.to_owned(), setting, field: field.to_owned(), fields, nearest }
     }
+
+    pub(crate) fn no_record(name: &str) -> Self {
+        let problem = "XML is read by the element that is a document";
+        Self::Setting { name: name.to_owned(), setting: "record", problem }
+    }
 }
 
 impl Hint for ReadError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),
-            Self::Record { .. } => {
+            Self::Setting { setting: "record", .. } => {
                 "for XML, set `record` to the name of the element that is a document, such as `record = \"article\"`"
                     .to_owned()
             }
+            Self::Setting { setting, .. } => format!("take `{setting}` out of the source"),
             Self::WrongField { setting, fields, nearest, .. } => {
                 let names = fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
                 match nearest {
@@ -171,6 +177,7 @@ pub fn read_source(config: &SourceConfig, root: &Path) -> Result<Source, ReadErr
         files: files.into(),
         members: None,
         current: None,
+        decoded: BTreeMap::new(),
         watch,
         ids: UniqueIds::default(),
         num_records: 0,
@@ -182,20 +189,23 @@ fn is_archive(file: &FoundFile) -> bool {
     crate::config::extension(&file.name).is_some_and(|extension| archive::EXTENSIONS.contains(&extension.as_str()))
 }
 
-fn format_of(config: &SourceConfig, file: &FoundFile) -> Option<Format> {
-    config.format.or_else(|| Format::of_name(&file.name))
-}
-
-/// XML needs the name of a record's element, and nothing else has one.
+/// XML needs the name of a record's element, and nothing else has one; not every file is text in an encoding.
 fn check_settings(config: &SourceConfig, files: &[FoundFile]) -> Result<(), ReadError> {
-    let wrong = |problem| Err(ReadError::Record { name: config.name.clone(), problem });
+    let wrong = |setting, problem| Err(ReadError::Setting { name: config.name.clone(), setting, problem });
     let is_xml = |file: &FoundFile| format_of(config, file) == Some(Format::Xml);
     match &config.record {
-        None if files.iter().any(is_xml) => wrong("XML is read by the element that is a document"),
-        Some(record) if record.split('/').all(str::is_empty) => wrong("it is empty"),
-        Some(_) if !files.iter().any(|file| is_xml(file) || is_archive(file)) => wrong("only XML has such elements"),
+        None if files.iter().any(is_xml) => Err(ReadError::no_record(&config.name)),
+        Some(record) if record.split('/').all(str::is_empty) => wrong("record", "it is empty"),
+        Some(_) if !files.iter().any(|file| is_xml(file) || is_archive(file)) => {
+            wrong("record", "only XML has such elements")
+        }
         _ => Ok(()),
+    }?;
+    let is_text = |file: &FoundFile| is_archive(file) || format_of(config, file).is_some_and(Format::is_text);
+    if config.encoding.is_some() && !files.iter().any(is_text) {
+        return wrong("encoding", "none of its files is text");
     }
+    Ok(())
 }
 
 /// The records of a source, read as they are asked for: `Ok(Ok(document))`, `Ok(Err(reject))`, or an error after which
@@ -205,35 +215,21 @@ pub struct Source {
     files: VecDeque<FoundFile>,
     /// Members of the archive that is being read.
     members: Option<Members>,
-    current: Option<(FoundFile, Reading)>,
+    current: Option<Current>,
+    /// Files by the encoding that they were decoded from.
+    decoded: BTreeMap<&'static str, usize>,
     watch: FieldWatch,
     ids: UniqueIds,
     num_records: usize,
     done: bool,
 }
 
-/// A file being read.
-enum Reading {
-    Rows(Rows),
-    Records(Records),
-    Items(vec::IntoIter<Row>),
-    Paragraphs(Lines),
-    Whole(Option<Box<dyn BufRead>>),
-    /// A member of an archive that cannot be used.
-    Unusable(Option<RejectReason>),
+/// The file that is being read.
+struct Current {
+    file: FoundFile,
+    reading: Reading,
+    decoded: Decoded,
 }
-
-/// A document before it has a name; `line` is `None` for a whole file.
-#[derive(Default)]
-struct Piece {
-    line: Option<u64>,
-    text: String,
-    id: Option<String>,
-    group: Option<String>,
-    time: Option<String>,
-}
-
-type PieceResult = Result<Piece, (u64, RejectReason)>;
 
 impl Iterator for Source {
     type Item = Result<Result<Document, Reject>, ReadError>;
@@ -258,19 +254,21 @@ impl Source {
                 self.num_records += 1;
                 return Ok(Some(self.name_piece(piece)));
             }
-            self.current = None;
+            let encoding = self.current.take().and_then(|current| current.decoded.get());
+            encoding.into_iter().for_each(|own| *self.decoded.entry(own.name()).or_default() += 1);
         }
+    }
+
+    /// Files read so far that were not UTF-8, by the encoding that they were decoded from.
+    pub fn decoded(&self) -> &BTreeMap<&'static str, usize> {
+        &self.decoded
     }
 
     fn open_next(&mut self) -> Result<bool, ReadError> {
         loop {
             if let Some(members) = &self.members {
                 if let Some(Member { file, content }) = members.next_member()? {
-                    let reading = match content {
-                        Ok(bytes) => self.begin(archive::unpacked(&file, bytes)?, &file)?,
-                        Err(reason) => Reading::Unusable(Some(reason)),
-                    };
-                    self.current = Some((file, reading));
+                    self.begin(file, Some(content))?;
                     return Ok(true);
                 }
                 self.members = None;
@@ -279,29 +277,42 @@ impl Source {
             if is_archive(&file) {
                 self.members = Some(Members::open(&file, wanted_members(&self.config)));
             } else {
-                let reading = self.begin(open(&file.path)?, &file)?;
-                self.current = Some((file, reading));
+                self.begin(file, None)?;
                 return Ok(true);
             }
         }
     }
 
-    fn begin(&self, reader: Box<dyn BufRead>, file: &FoundFile) -> Result<Reading, ReadError> {
-        let format = format_of(&self.config, file).expect("only files of a known format are opened");
-        Ok(match (format, &self.config.record) {
-            (Format::Text, _) if self.config.paragraphs => Reading::Paragraphs(Lines::new(reader)),
-            (Format::Text, _) => Reading::Whole(Some(reader)),
-            (Format::Xml, Some(record)) => Reading::Records(Records::open(reader, file, record)),
-            (Format::Xml, None) => {
-                let problem = "XML is read by the element that is a document";
-                return Err(ReadError::Record { name: self.config.name.clone(), problem });
+    fn begin(&mut self, file: FoundFile, member: Option<Result<Vec<u8>, RejectReason>>) -> Result<(), ReadError> {
+        let decoded = Decoded::default();
+        let reading = match member.transpose() {
+            Ok(member) => Reading::begin(&self.config, &file, member, Decoded::clone(&decoded))?,
+            Err(reason) => Reading::unusable(reason),
+        };
+        self.current = Some(Current { file, reading, decoded });
+        Ok(())
+    }
+
+    fn next_piece(&mut self) -> Result<Option<PieceResult>, ReadError> {
+        let Some(Current { file, reading, .. }) = &mut self.current else { return Ok(None) };
+        match reading {
+            Reading::Whole(piece) => Ok(piece.take()),
+            Reading::Page(fields) => {
+                let Some(fields) = fields.take() else { return Ok(None) };
+                self.watch.see(&fields, &self.config.name)?;
+                let piece = row_piece(&self.config, 1, &fields).map(|piece| Piece { line: None, ..piece });
+                Ok(Some(piece.map_err(|reason| (1, reason))))
             }
-            (Format::Json, _) => match bytes(reader, file)? {
-                Ok(bytes) => Reading::Items(array_rows(&bytes).into_iter()),
-                Err(reason) => Reading::Unusable(Some(reason)),
-            },
-            (format, _) => Reading::Rows(Rows::of(reader, file, format)?),
-        })
+            Reading::Paragraphs(lines) => Ok(paragraph(lines, file)?),
+            Reading::Rows(rows) => {
+                let Some(Row { line, fields }) = rows.next_row()? else { return Ok(None) };
+                if let Ok(fields) = &fields {
+                    self.watch.see(fields, &self.config.name)?;
+                }
+                let piece = fields.and_then(|fields| row_piece(&self.config, line, &fields));
+                Ok(Some(piece.map_err(|reason| (line, reason))))
+            }
+        }
     }
 
     fn finish(&self) -> Result<(), ReadError> {
@@ -312,38 +323,8 @@ impl Source {
         Err(ReadError::Empty { name: self.config.name.clone(), path: self.config.path.clone() })
     }
 
-    fn next_piece(&mut self) -> Result<Option<PieceResult>, ReadError> {
-        let Some((file, reading)) = &mut self.current else { return Ok(None) };
-        match reading {
-            Reading::Whole(reader) => Ok(reader.take().map(|reader| whole(reader, file)).transpose()?),
-            Reading::Paragraphs(lines) => Ok(paragraph(lines, file)?),
-            Reading::Unusable(reason) => Ok(reason.take().map(|reason| Err((1, reason)))),
-            Reading::Rows(rows) => {
-                let row = rows.next_row()?;
-                self.row_piece(row)
-            }
-            Reading::Records(records) => {
-                let row = records.next_row()?;
-                self.row_piece(row)
-            }
-            Reading::Items(items) => {
-                let row = items.next();
-                self.row_piece(row)
-            }
-        }
-    }
-
-    fn row_piece(&mut self, row: Option<Row>) -> Result<Option<PieceResult>, ReadError> {
-        let Some(Row { line, fields }) = row else { return Ok(None) };
-        if let Ok(fields) = &fields {
-            self.watch.see(fields, &self.config.name)?;
-        }
-        let piece = fields.and_then(|fields| row_piece(&self.config, line, &fields));
-        Ok(Some(piece.map_err(|reason| (line, reason))))
-    }
-
     fn name_piece(&mut self, piece: PieceResult) -> Result<Document, Reject> {
-        let (file, _) = self.current.as_ref().expect("a piece comes from an open file");
+        let file = &self.current.as_ref().expect("a piece comes from an open file").file;
         let source = self.config.name.clone();
         let piece = piece.map_err(|(line, reason)| Reject {
             source: source.clone(),
@@ -369,75 +350,9 @@ fn wanted_members(config: &SourceConfig) -> impl Fn(&str) -> bool + Send + 'stat
     }
 }
 
-fn row_piece(config: &SourceConfig, line: u64, fields: &Fields) -> Result<Piece, RejectReason> {
-    Ok(Piece {
-        line: Some(line),
-        text: text_of(fields, &config.text)?,
-        id: name_of(fields, config.id.as_deref().unwrap_or("id"))?,
-        group: name_of(fields, config.group.as_deref().unwrap_or("group"))?,
-        time: name_of(fields, config.time.as_deref().unwrap_or("time"))?,
-    })
-}
-
-/// All that a reader holds, or that it is too much.
-fn bytes(reader: Box<dyn BufRead>, file: &FoundFile) -> Result<Result<Vec<u8>, RejectReason>, FileError> {
-    let mut bytes = Vec::new();
-    let result = reader.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
-    result.map_err(|error| reading_failed(&file.path, error))?;
-    Ok(if bytes.len() > MAX_BYTES { Err(RejectReason::TooLong { max_bytes: MAX_BYTES }) } else { Ok(bytes) })
-}
-
-fn whole(reader: Box<dyn BufRead>, file: &FoundFile) -> Result<PieceResult, FileError> {
-    let bytes = match bytes(reader, file)? {
-        Ok(bytes) => bytes,
-        Err(reason) => return Ok(Err((1, reason))),
-    };
-    Ok(match String::from_utf8(bytes) {
-        Ok(text) => text_piece(None, 1, text.trim_start_matches('\u{feff}').replace("\r\n", "\n")),
-        Err(error) => {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            Err((1 + good.iter().filter(|byte| **byte == b'\n').count() as u64, RejectReason::InvalidUtf8))
-        }
-    })
-}
-
-fn text_piece(line: Option<u64>, first_line: u64, text: String) -> PieceResult {
-    if text.trim().is_empty() {
-        return Err((first_line, RejectReason::EmptyText));
-    }
-    Ok(Piece { line, text, ..Piece::default() })
-}
-
-/// The next run of lines that are not blank; a bad line spoils its paragraph.
-fn paragraph(lines: &mut Lines, file: &FoundFile) -> Result<Option<PieceResult>, FileError> {
-    let mut first = None;
-    let mut bad = None;
-    let mut text = String::new();
-    while let Some(line) = lines.next_line().map_err(|error| reading_failed(&file.path, error))? {
-        if line.is_blank() && first.is_none() {
-            continue;
-        }
-        if line.is_blank() {
-            break;
-        }
-        if first.is_some() {
-            text.push('\n');
-        }
-        first = first.or(Some(line.number));
-        match std::str::from_utf8(&line.bytes) {
-            _ if line.too_long || text.len() + line.bytes.len() > MAX_BYTES => {
-                bad = bad.or(Some((line.number, RejectReason::TooLong { max_bytes: MAX_BYTES })));
-            }
-            Ok(part) => text.push_str(part),
-            Err(_) => bad = bad.or(Some((line.number, RejectReason::InvalidUtf8))),
-        }
-    }
-    Ok(first.map(|number| bad.map_or_else(|| text_piece(Some(number), number, text), Err)))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -447,6 +362,18 @@ mod tests {
 
     fn gz(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn bz2(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(6)).unwrap();
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
@@ -494,15 +421,18 @@ mod tests {
             ("c.jsonl.zst", &zstd::encode_all(&bytes[..], 3).unwrap()),
             ("d.jsonl.gz", &two_members),
             ("e.jsonl.gz", bytes),
+            ("g.jsonl.bz2", &[bz2(&bytes[..30]), bz2(&bytes[30..])].concat()),
+            ("h.jsonl.xz", &[xz(&bytes[..30]), xz(&bytes[30..])].concat()),
         ]);
-        for name in ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.jsonl.gz", "e.jsonl.gz", "f.jsonl.zst"] {
+        let packed = ["b.jsonl.gz", "c.jsonl.zst", "d.jsonl.gz", "f.jsonl.zst", "g.jsonl.bz2", "h.jsonl.xz"];
+        for name in packed.into_iter().chain(["a.jsonl", "e.jsonl.gz"]) {
             let got = folder.texts(&SourceConfig::new("s", name));
             assert_eq!(got, pairs(&[("s/7", "one"), (&format!("s/{name}#2"), "two")]));
         }
         let documents = folder.read(&SourceConfig::new("s", "a.jsonl")).unwrap();
         let first = documents[0].as_ref().unwrap();
         assert_eq!((first.time.as_deref(), first.group.as_deref()), (Some("1864"), Some("g")));
-        assert_eq!(folder.texts(&SourceConfig::new("s", "*.jsonl*")).len(), 12);
+        assert_eq!(folder.texts(&SourceConfig::new("s", "*.jsonl*")).len(), 16);
     }
 
     #[test]
@@ -563,11 +493,13 @@ mod tests {
 
     #[test]
     fn broken_input_has_an_error_with_a_hint() {
-        let packed = gz(&b"{\"text\": \"a longer line of text\"}\n".repeat(99));
-        let frame = zstd::encode_all(&b"{\"text\": \"a longer line of text\"}\n".repeat(99)[..], 3).unwrap();
+        let lines = b"{\"text\": \"a longer line of text\"}\n".repeat(99);
+        let cut = |packed: Vec<u8>| packed[..packed.len() - 12].to_vec();
         let folder = Folder::with(&[
-            ("cut.jsonl.gz", &packed[..packed.len() - 12]),
-            ("cut.jsonl.zst", &frame[..frame.len() - 3]),
+            ("cut.jsonl.gz", &cut(gz(&lines))),
+            ("cut.jsonl.zst", &cut(zstd::encode_all(&lines[..], 3).unwrap())),
+            ("cut.jsonl.bz2", &cut(bz2(&lines))),
+            ("cut.jsonl.xz", &cut(xz(&lines))),
             ("none.jsonl", b""),
             ("header.csv", b"id,text\n"),
             ("twice.csv", b"id,id\n"),
@@ -581,6 +513,8 @@ mod tests {
         };
         check("cut.jsonl.gz", "unpack");
         check("cut.jsonl.zst", "unpack");
+        check("cut.jsonl.bz2", "unpack");
+        check("cut.jsonl.xz", "unpack");
         check("none.jsonl", "find a record in `s`: `none.jsonl` is empty");
         check("header.csv", "is empty");
         check("twice.csv", "a name occurs twice");
@@ -639,6 +573,10 @@ mod tests {
             ("t/b.tar.gz", &gz(&tar(&members))),
             ("t/c.tgz", &gz(&tar(&members))),
             ("t/d.zip", &zip(&members)),
+            ("t/d1.tar.bz2", &bz2(&tar(&members))),
+            ("t/d2.tar.xz", &xz(&tar(&members))),
+            ("t/d3.tbz2", &bz2(&tar(&members))),
+            ("t/d4.txz", &xz(&tar(&members))),
             ("t/e.txt", b"beside"),
         ]);
         let each = |name: &str| {
@@ -650,7 +588,8 @@ mod tests {
             ];
             texts.map(|(member, text)| (format!("s/{name}/{member}"), text.to_owned())).to_vec()
         };
-        let mut expected = ["a.tar", "b.tar.gz", "c.tgz", "d.zip"].map(each).concat();
+        let names = ["a.tar", "b.tar.gz", "c.tgz", "d.zip", "d1.tar.bz2", "d2.tar.xz", "d3.tbz2", "d4.txz"];
+        let mut expected = names.map(each).concat();
         expected.push(("s/e.txt".into(), "beside".into()));
         assert_eq!(folder.texts(&SourceConfig::new("s", "t")), expected);
         let text_only = SourceConfig { format: Some(Format::Text), ..SourceConfig::new("s", "t/d.zip") };

@@ -39,6 +39,12 @@ pub enum RejectReason {
         /// What the XML reader says.
         problem: String,
     },
+    /// A file that its reader cannot read.
+    #[error("not readable: {problem}")]
+    Unreadable {
+        /// What the reader says, or how it failed.
+        problem: String,
+    },
     /// No field of that name, or an empty one where a value is needed.
     #[error("no field `{field}`")]
     MissingField {
@@ -108,6 +114,7 @@ impl RejectReason {
             Self::InvalidUtf8 => "invalid_utf8",
             Self::InvalidJson { .. } => "invalid_json",
             Self::InvalidXml { .. } => "invalid_xml",
+            Self::Unreadable { .. } => "unreadable",
             Self::MissingField { .. } => "missing_field",
             Self::WrongType { .. } => "wrong_type",
             Self::EmptyText => "empty_text",
@@ -124,11 +131,14 @@ impl RejectReason {
     /// What to do about many of them.
     pub(crate) fn advice(&self) -> String {
         match self {
-            Self::InvalidUtf8 => "convert the file to UTF-8, such as with `iconv -f latin1 -t utf-8`".to_owned(),
+            Self::InvalidUtf8 => {
+                "set `encoding` to what the file is in, or convert it to UTF-8, such as with `iconv`".to_owned()
+            }
             Self::InvalidJson { .. } => {
                 "write one JSON object per line, or set `format` to what the file is".to_owned()
             }
             Self::InvalidXml { .. } => "check the file with an XML validator".to_owned(),
+            Self::Unreadable { .. } => "open the files with another program and save them anew".to_owned(),
             Self::MissingField { field } => format!("give every record the field `{field}`"),
             Self::WrongType { field, expected } => format!("make `{field}` {expected} in every record"),
             Self::EmptyText => "leave records without text out of the file".to_owned(),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
+use std::vec;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::config::Format;
-use crate::files::{FileError, FoundFile, open, reading_failed};
+use crate::files::{FileError, FoundFile, reading_failed};
 use crate::lines::{Line, Lines};
 use crate::read::ReadError;
 use crate::reject::RejectReason;
@@ -21,7 +22,13 @@ pub(crate) struct Row {
     pub(crate) fields: Result<Fields, RejectReason>,
 }
 
-/// The records of one file.
+/// Records, one after the other.
+pub(crate) trait RowReader {
+    /// The next record, or `None` after the last.
+    fn next_row(&mut self) -> Result<Option<Row>, FileError>;
+}
+
+/// The records of one file of lines.
 pub(crate) struct Rows {
     lines: Lines,
     file: FoundFile,
@@ -33,26 +40,9 @@ struct Table {
     columns: Vec<String>,
 }
 
-impl Rows {
-    /// Opens a file and, of a table, reads the column names.
-    pub(crate) fn open(file: &FoundFile, format: Format) -> Result<Self, FileError> {
-        Self::of(open(&file.path)?, file, format)
-    }
-
-    /// The same of a file that is open.
-    pub(crate) fn of(reader: Box<dyn BufRead>, file: &FoundFile, format: Format) -> Result<Self, FileError> {
-        let lines = Lines::new(reader);
-        let mut rows = Self { lines, file: file.clone(), table: None };
-        match format {
-            Format::Csv => rows.read_header(b',')?,
-            Format::Tsv => rows.read_header(b'\t')?,
-            Format::Jsonl | Format::Json | Format::Text | Format::Xml => {}
-        }
-        Ok(rows)
-    }
-
-    /// The next record, or `None` after the last; blank lines are skipped.
-    pub(crate) fn next_row(&mut self) -> Result<Option<Row>, FileError> {
+impl RowReader for Rows {
+    /// Blank lines are skipped.
+    fn next_row(&mut self) -> Result<Option<Row>, FileError> {
         let Some(line) = self.next_line()? else { return Ok(None) };
         let number = line.number;
         let fields = if line.too_long {
@@ -63,6 +53,20 @@ impl Rows {
             json_fields(&line.bytes)
         };
         Ok(Some(Row { line: number, fields }))
+    }
+}
+
+impl Rows {
+    /// Reads a file that is open and, of a table, the column names.
+    pub(crate) fn of(reader: Box<dyn BufRead>, file: &FoundFile, format: Format) -> Result<Self, FileError> {
+        let lines = Lines::new(reader);
+        let mut rows = Self { lines, file: file.clone(), table: None };
+        match format {
+            Format::Csv => rows.read_header(b',')?,
+            Format::Tsv => rows.read_header(b'\t')?,
+            _ => {}
+        }
+        Ok(rows)
     }
 
     fn next_line(&mut self) -> Result<Option<Line>, FileError> {
@@ -186,10 +190,21 @@ fn object(value: Value) -> Result<Fields, RejectReason> {
 }
 
 /// The objects of a JSON array, counted from 1; one reject where the file is no array.
-pub(crate) fn array_rows(bytes: &[u8]) -> Vec<Row> {
-    match json::<Vec<Value>>(bytes) {
-        Ok(values) => (1..).zip(values).map(|(line, value)| Row { line, fields: object(value) }).collect(),
-        Err(reason) => vec![Row { line: 1, fields: Err(reason) }],
+pub(crate) struct Items(vec::IntoIter<Row>);
+
+impl Items {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let rows = match json::<Vec<Value>>(bytes) {
+            Ok(values) => (1..).zip(values).map(|(line, value)| Row { line, fields: object(value) }).collect(),
+            Err(reason) => vec![Row { line: 1, fields: Err(reason) }],
+        };
+        Self(rows.into_iter())
+    }
+}
+
+impl RowReader for Items {
+    fn next_row(&mut self) -> Result<Option<Row>, FileError> {
+        Ok(self.0.next())
     }
 }
 
@@ -305,7 +320,7 @@ mod tests {
         let path = folder.path().join(name);
         fs_err::File::create(&path).unwrap().write_all(bytes).unwrap();
         let file = FoundFile { path, name: name.into(), shown: name.into() };
-        let mut rows = Rows::open(&file, format).unwrap();
+        let mut rows = Rows::of(crate::files::open(&file.path).unwrap(), &file, format).unwrap();
         let mut got = Vec::new();
         while let Some(row) = rows.next_row().unwrap() {
             let fields =

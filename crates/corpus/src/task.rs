@@ -6,15 +6,16 @@ use std::path::Path;
 use arable_core::{Example, Hint, Input, LabelSet, Seed, Target};
 use serde::{Deserialize, Serialize};
 
+use crate::batches::Batches;
 use crate::config::{Format, TaskConfig, TaskKind, UnseenLabels};
 use crate::conll::{Sentences, Tagged, repair_tags};
 use crate::dedup::digest_of_words;
-use crate::files::{FileError, FoundFile, find_files, nearest, reading_failed};
+use crate::files::{FileError, FoundFile, find_files, nearest, open, open_plain, reading_failed};
 use crate::ids::UniqueIds;
 use crate::read::{ReadError, check_rejects};
 use crate::reject::{Reject, RejectReason};
 use crate::review::Correction;
-use crate::rows::{FieldWatch, Fields, Rows, name_of, names_of, text_of, words_of};
+use crate::rows::{FieldWatch, Fields, RowReader, Rows, name_of, names_of, text_of, words_of};
 use crate::split::{Cluster, clusters, cut, keys_of_example};
 
 /// A task that cannot be used.
@@ -305,8 +306,8 @@ enum Layout {
     Sentences,
 }
 
-const ROW_EXTENSIONS: [&str; 5] = ["jsonl", "ndjson", "csv", "tsv", "tab"];
-const TAGGING_EXTENSIONS: [&str; 8] = ["jsonl", "ndjson", "conll", "iob", "iob2", "bio", "tsv", "txt"];
+const ROW_EXTENSIONS: [&str; 6] = ["jsonl", "ndjson", "csv", "tsv", "tab", "parquet"];
+const TAGGING_EXTENSIONS: [&str; 9] = ["jsonl", "ndjson", "parquet", "conll", "iob", "iob2", "bio", "tsv", "txt"];
 
 impl Layout {
     fn extensions(kind: TaskKind) -> &'static [&'static str] {
@@ -321,11 +322,24 @@ impl Layout {
             _ if !extensions.contains(&extension.as_str()) => {
                 Err(FileError::UnknownFormat { path: file.path.clone(), extensions: extensions.to_vec() })
             }
-            (_, Some(Format::Jsonl)) => Ok(Self::Rows(Format::Jsonl)),
+            (_, Some(format @ (Format::Jsonl | Format::Parquet))) => Ok(Self::Rows(format)),
             (TaskKind::Classification | TaskKind::Multilabel, Some(format)) => Ok(Self::Rows(format)),
             _ => Ok(Self::Sentences),
         }
     }
+}
+
+/// The records of a file with fields.
+fn open_rows(file: &FoundFile, format: Format) -> Result<Box<dyn RowReader>, FileError> {
+    Ok(match (format, open_plain(&file.path)?) {
+        (Format::Parquet, Some(content)) => Box::new(Batches::of_file(content, file, format)?),
+        (Format::Parquet, None) => {
+            let mut bytes = Vec::new();
+            open(&file.path)?.read_to_end(&mut bytes).map_err(|error| reading_failed(&file.path, error))?;
+            Box::new(Batches::of_bytes(bytes, file, format)?)
+        }
+        _ => Box::new(Rows::of(open(&file.path)?, file, format)?),
+    })
 }
 
 struct Reading<'a> {
@@ -375,7 +389,7 @@ impl Reading<'_> {
         let named = named.into_iter().filter_map(|(setting, field)| Some((setting, field.clone()?)));
         let needed = [("text", config.text.clone()), ("label", config.label_field().to_owned())];
         let mut watch = FieldWatch::new(needed.into_iter().chain(named));
-        let mut rows = Rows::open(file, format)?;
+        let mut rows = open_rows(file, format)?;
         while let Some(row) = rows.next_row()? {
             if let Ok(fields) = &row.fields {
                 watch.see(fields, self.name)?;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::files::{FileError, FoundFile, reading_failed};
 use crate::lines::MAX_BYTES;
 use crate::reject::RejectReason;
-use crate::rows::{Fields, Row};
+use crate::rows::{Fields, Row, RowReader};
 
 /// Elements inside each other, at most.
 const MAX_DEPTH: usize = 256;
@@ -47,25 +47,9 @@ struct Partial {
     num_bytes: usize,
 }
 
-impl Records {
-    /// `record` is the name of a record's element, or the end of its path (`Set/Item`).
-    pub(crate) fn open(reader: Box<dyn BufRead>, file: &FoundFile, record: &str) -> Self {
-        let num_lines = Rc::new(Cell::new(1));
-        let mut reader = Reader::from_reader(CountedLines { reader, num_lines: Rc::clone(&num_lines) });
-        reader.config_mut().expand_empty_elements = true;
-        Self {
-            reader,
-            num_lines,
-            file: file.clone(),
-            record: record.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-            path: Vec::new(),
-            around: Vec::new(),
-            is_done: false,
-        }
-    }
-
-    /// The next record, or `None` after the last. What is not XML is one reject, and the rest of the file is passed over.
-    pub(crate) fn next_row(&mut self) -> Result<Option<Row>, FileError> {
+impl RowReader for Records {
+    /// What is not XML is one reject, and the rest of the file is passed over.
+    fn next_row(&mut self) -> Result<Option<Row>, FileError> {
         if self.is_done {
             return Ok(None);
         }
@@ -114,6 +98,24 @@ impl Records {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+impl Records {
+    /// `record` is the name of a record's element, or the end of its path (`Set/Item`).
+    pub(crate) fn open(reader: Box<dyn BufRead>, file: &FoundFile, record: &str) -> Self {
+        let num_lines = Rc::new(Cell::new(1));
+        let mut reader = Reader::from_reader(CountedLines { reader, num_lines: Rc::clone(&num_lines) });
+        reader.config_mut().expand_empty_elements = true;
+        Self {
+            reader,
+            num_lines,
+            file: file.clone(),
+            record: record.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            path: Vec::new(),
+            around: Vec::new(),
+            is_done: false,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod run;
 mod stages;
 pub mod tensorboard;
 
+pub use arable_corpus::{PDF_COMMAND, read_pdf};
 pub use arable_tensor::{Device, Precision};
 
 /// Whether an error says that the input or the configuration is wrong, rather than the program or the machine.

@@ -119,6 +119,9 @@ pub struct SourceFacts {
     pub num_rejected: usize,
     /// Documents that passed deduplication and the overlap check.
     pub num_kept: usize,
+    /// Files that were not UTF-8, by the encoding that they were decoded from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decoded: BTreeMap<String, usize>,
 }
 
 /// Overlap between the corpus and the held-out examples of one task.

@@ -8,3 +8,4 @@ mod domain;
 mod labels;
 mod resume;
 mod runs;
+mod sources;

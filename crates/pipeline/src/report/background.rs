@@ -83,9 +83,15 @@ fn sources(facts: &CorpusFacts) -> Markup {
         std::iter::once(own.name.clone()).chain(numbers.map(format::count)).collect()
     };
     let rows: Vec<Vec<String>> = facts.sources.iter().map(row).collect();
+    let decoded = |own: &crate::results::SourceFacts| {
+        let (name, of) = (own.name.clone(), own.decoded.clone());
+        of.into_iter().map(move |(encoding, number)| format!("{} from {encoding} in {name}", format::count(number)))
+    };
+    let decoded: Vec<String> = facts.sources.iter().flat_map(decoded).collect();
     html! {
         div.wide {
             h3 { "Sources" }
+            @if !decoded.is_empty() { p { "Files that were not UTF-8 were decoded: " (decoded.join(", ")) "." } }
             (plain_table(&["Source", "Documents", "Kept", "Words read", "Records rejected"], &rows))
         }
     }

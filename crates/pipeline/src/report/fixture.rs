@@ -178,6 +178,7 @@ fn corpus_facts() -> CorpusFacts {
         num_words,
         num_rejected,
         num_kept,
+        decoded: if name == "open-textbooks" { [("windows-1252".into(), 31)].into() } else { [].into() },
     };
     let rule = |name: &str, num_failed, num_failed_alone| RuleFacts { name: name.into(), num_failed, num_failed_alone };
     let overlap = |shape: &Shape, num_examples_found, num_documents_removed| OverlapFacts {

@@ -72,6 +72,7 @@ fn facts(counts: CorpusCounts, pii: &PiiConfig) -> CorpusFacts {
                 num_words: source.num_words,
                 num_rejected: source.num_rejected,
                 num_kept: source.num_kept,
+                decoded: source.decoded,
             })
             .collect(),
         num_too_short: counts.num_too_short,

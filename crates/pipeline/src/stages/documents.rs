@@ -62,8 +62,10 @@ impl Part {
                 |count: fn(&arable_corpus::SourceCounts) -> usize| counts.sources.iter().map(count).sum::<usize>();
             let (num_documents, num_rejected) = (sum(|source| source.num_documents), sum(|source| source.num_rejected));
             let words = sum(|source| source.num_words) as f64 / 1e6;
-            let rejected = if num_rejected == 0 { String::new() } else { format!("; {num_rejected} records rejected") };
-            Ok(json!({ "text": format!("{num_documents} documents, {words:.2} M words{rejected}") }))
+            let num_decoded = sum(|source| source.decoded.values().sum());
+            let some = |num: usize, what: &str| if num == 0 { String::new() } else { format!("; {num} {what}") };
+            let odd = some(num_rejected, "records rejected") + &some(num_decoded, "files decoded");
+            Ok(json!({ "text": format!("{num_documents} documents, {words:.2} M words{odd}") }))
         })
     }
 }
