@@ -63,8 +63,7 @@ fn a_messy_folder_is_read_with_a_reason_for_what_is_not() {
     let all = tried("num_words > 1000");
     assert_eq!(all["num_documents"], 4, "{all}");
     let all = all.to_string();
-    for text in ["an examination of seal 7. Page two", "rattles under load", "Kühler läuft über", "rotor hums"]
-    {
+    for text in ["an examination of seal 7. Page two", "rattles under load", "Kühler läuft über", "rotor hums"] {
         assert!(all.contains(text), "{text}: {all}");
     }
     assert!(!all.contains("menu"), "{all}");
