@@ -400,7 +400,8 @@ mod tests {
         check(&format!("{around}<article>one</article><article>two</article>"), "one\n\ntwo");
         check(&format!("{around}<p>out<main><aside>note</aside><p>in</main>out"), "note\n\nin");
         check(&format!("{around}<main> </main><p>no main text"), "no main text");
-        let hidden = "<p hidden>a<div>b</div><span aria-hidden=true>c<span>d</span>e</span><noscript>f</noscript><svg><title>g</title><path/></svg>";
+        let hidden = "<p hidden>a<div>b</div><span aria-hidden=true>c<span>d</span>e</span>\
+                      <noscript>f</noscript><svg><title>g</title><path/></svg>";
         check(&format!("{hidden}<template>h</template>i</p>j"), "b\ni\n\nj");
         check("<p>a</div></span>b</nav><nav>x</div>y</nav>c", "ab\n\nc");
     }
