@@ -10,7 +10,10 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Decoder, DecoderResult, Encoding, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{
+    Decoder, DecoderResult, Encoding, ISO_2022_JP, ISO_8859_2, ISO_8859_4, ISO_8859_13, UTF_8, UTF_16BE, UTF_16LE,
+    WINDOWS_1250, WINDOWS_1252, WINDOWS_1254, WINDOWS_1257, WINDOWS_1258,
+};
 use regex::bytes::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -167,7 +170,7 @@ impl Utf8Reader {
         self.state = State::Passing;
         if !is_beyond_ascii && !is_mostly_utf8(&self.held) {
             let declared = self.declared.filter(|own| *own != UTF_8);
-            if let Some(encoding) = declared.or_else(|| guess(&self.held, self.at_end)) {
+            if let Some(encoding) = declared.or_else(|| guess(&self.held, num_good, self.at_end)) {
                 self.decode_from(encoding);
             }
         }
@@ -251,15 +254,30 @@ fn is_mostly_utf8(bytes: &[u8]) -> bool {
     num_letters >= num_broken
 }
 
-/// The encoding that bytes look like; `None` where they look like no text at all.
-fn guess(bytes: &[u8], is_all: bool) -> Option<&'static Encoding> {
+/// The encoding that bytes look like, which are ASCII up to `num_good`; `None` where they look like no text at all.
+fn guess(bytes: &[u8], num_good: usize, is_all: bool) -> Option<&'static Encoding> {
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
     detector.feed(bytes, is_all);
-    let encoding = detector.guess(None, Utf8Detection::Deny);
-    let (text, _) = encoding.decode_without_bom_handling(bytes);
+    let mut encoding = detector.guess(None, Utf8Detection::Deny);
+    let (mut text, _) = encoding.decode_without_bom_handling(&bytes[num_good..]);
+    if is_latin(encoding) && !has_many_accents(&text) {
+        encoding = WINDOWS_1252;
+        text = encoding.decode_without_bom_handling(&bytes[num_good..]).0;
+    }
     let num_beyond_ascii = text.chars().filter(|char| !char.is_ascii()).count();
     let num_odd = text.chars().filter(|char| is_odd(*char)).count();
     (num_odd * 10 <= num_beyond_ascii).then_some(encoding)
+}
+
+/// Encodings of languages whose every second word has an accent. A few odd signs in English look like them, too.
+fn is_latin(encoding: &'static Encoding) -> bool {
+    [ISO_8859_2, ISO_8859_4, ISO_8859_13, WINDOWS_1250, WINDOWS_1254, WINDOWS_1257, WINDOWS_1258].contains(&encoding)
+}
+
+fn has_many_accents(text: &str) -> bool {
+    let (plain, accented): (Vec<char>, Vec<char>) =
+        text.chars().filter(|char| char.is_alphabetic()).partition(char::is_ascii);
+    accented.len() * 25 > plain.len()
 }
 
 /// Whether a character is one that bytes other than text turn into: controls, and what stands for 0xff.
@@ -274,6 +292,8 @@ mod tests {
 
     const GERMAN: &str = "Die Bäume blühten früh; über dem Fluß hingen Nebelschwaden. „Schön“, sagte Jürgen.\n";
     const FRENCH: &str = "L'été dernier, le garçon a mangé des crêpes à la crème près de la forêt.\n";
+    const ENGLISH: &str =
+        "Nearly ½ of the patients improved, as naïve readers of the first report had hoped all along.\n";
     const POLISH: &str = "Żółta łódź płynęła powoli, a dzieci śmiały się i machały rękami z brzegu.\n";
     const GREEK: &str = "Η γλώσσα μας αλλάζει κάθε μέρα και κανείς δεν ξέρει πώς θα είναι αύριο.\n";
     const RUSSIAN: &str = "Вчера вечером мы долго гуляли по набережной и говорили о книгах.\n";
@@ -321,6 +341,7 @@ mod tests {
         for (text, labels) in [
             (GERMAN, &["windows-1252"][..]),
             (FRENCH, &["windows-1252", "latin1"]),
+            (ENGLISH, &["windows-1252"]),
             (POLISH, &["windows-1250", "iso-8859-2"]),
             (GREEK, &["windows-1253"]),
             (RUSSIAN, &["windows-1251", "koi8-r"]),

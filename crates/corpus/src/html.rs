@@ -155,6 +155,10 @@ impl Page {
             own => !is_block && lines_around(own) > 0,
         };
         self.close(|own| own == name, stops);
+        if name == "p" {
+            // One that closes nothing is an empty paragraph.
+            self.each_text(|text| text.set_off(2));
+        }
     }
 
     /// Closes the innermost open element that is meant, with all in it; none beyond one that `stops` the search.
@@ -396,9 +400,10 @@ mod tests {
         check(&format!("{around}<article>one</article><article>two</article>"), "one\n\ntwo");
         check(&format!("{around}<p>out<main><aside>note</aside><p>in</main>out"), "note\n\nin");
         check(&format!("{around}<main> </main><p>no main text"), "no main text");
-        let hidden = "<p hidden>a<div>b</div><span aria-hidden=true>c<span>d</span>e</span><noscript>f</noscript><svg><title>g</title><path/></svg>";
+        let hidden = "<p hidden>a<div>b</div><span aria-hidden=true>c<span>d</span>e</span>\
+                      <noscript>f</noscript><svg><title>g</title><path/></svg>";
         check(&format!("{hidden}<template>h</template>i</p>j"), "b\ni\n\nj");
-        check("<p>a</div></span>b</nav><nav>x</div>y</nav>c", "ab\nc");
+        check("<p>a</div></span>b</nav><nav>x</div>y</nav>c", "ab\n\nc");
     }
 
     #[test]
