@@ -174,6 +174,35 @@ pub enum DataCommand {
         #[arg(long, default_value_t = 2)]
         samples: usize,
     },
+    /// List the versions of the corpus, the newest first
+    #[command(after_help = "Example:\n  arable data log --json")]
+    Log,
+    /// Verify every byte of a version, and show its files, sources and what curation left out
+    #[command(after_help = "Examples:\n  arable data show\n  arable data show 3f2a91")]
+    Show {
+        /// The version: `latest`, `previous`, or the beginning of its digest
+        #[arg(default_value = "latest")]
+        version: String,
+    },
+    /// Show what differs between two versions: documents added, changed, and removed with the reason
+    #[command(after_help = "Examples:\n  arable data diff\n  arable data diff 3f2a91 latest --json")]
+    Diff {
+        /// The earlier version
+        #[arg(default_value = "previous")]
+        before: String,
+        /// The later one
+        #[arg(default_value = "latest")]
+        after: String,
+    },
+    /// Write a version out as JSON lines, with its facts, its manifest and a description in Croissant
+    #[command(after_help = "Example:\n  arable data restore 3f2a91 --to corpus-of-may")]
+    Restore {
+        /// The version: `latest`, `previous`, or the beginning of its digest
+        version: String,
+        /// The folder to write, which must not exist
+        #[arg(long)]
+        to: PathBuf,
+    },
 }
 
 const LABELS: &str = "\
@@ -277,6 +306,9 @@ impl Command {
             Self::Profile | Self::Check | Self::Data(DataCommand::Rules { .. }) => {
                 &["--config", "--set", "--out", "--threads"]
             }
+            Self::Data(
+                DataCommand::Log | DataCommand::Show { .. } | DataCommand::Diff { .. } | DataCommand::Restore { .. },
+            ) => &["--out"],
             Self::Labels(LabelsCommand::Suspects { .. }) => &["--config", "--set", "--threads"],
             Self::Labels(LabelsCommand::Review { .. }) => &["--config", "--set"],
         }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use arable_pipeline::data::{self, ChecksFailed, Expectation, Name, Sample, Tried, TriedRule};
 use arable_pipeline::results::Profile;
 use arable_pipeline::run::Run;
+use arable_pipeline::versions::{self, Broken, Changes, Contents, Difference, Version};
 
 use serde_json::Value;
 
@@ -26,7 +27,73 @@ pub fn run(global: &Global, command: &DataCommand) -> Result<()> {
             let tried = within(global, |run| data::try_rules(run, keep.as_deref(), *samples))?;
             print(global, &tried, &tried_text(&tried))
         }
+        DataCommand::Log => {
+            let (versions, broken) = versions::log(&out(global))?;
+            print(global, &versions, &log_text(&versions, &broken))
+        }
+        DataCommand::Show { version } => {
+            let contents = versions::show(&out(global), version)?;
+            print(global, &contents, &show_text(&contents))
+        }
+        DataCommand::Diff { before, after } => {
+            let found = versions::diff(&out(global), before, after)?;
+            print(global, &found, &diff_text(&found))
+        }
+        DataCommand::Restore { version, to } => {
+            let version = versions::restore(&out(global), version, to)?;
+            let text =
+                format!("{} documents of {} in {}\n", version.num_documents, version.digest.short(), to.display());
+            print(global, &version, &text)
+        }
     }
+}
+
+fn log_text(versions: &[Version], broken: &[Broken]) -> String {
+    let mut text = "version       made                   documents        words   left out\n".to_owned();
+    for Version { digest, made, num_documents, num_words, num_dropped } in versions {
+        text += &format!("{}  {made}  {num_documents:9}  {num_words:11}  {num_dropped:9}\n", digest.short());
+    }
+    text + &broken.iter().map(|flaw| format!("warning: {flaw}\n")).collect::<String>()
+}
+
+fn show_text(Contents { version, files, facts, .. }: &Contents) -> String {
+    let mut text = log_text(std::slice::from_ref(version), &[]);
+    text += "\nfile                              bytes  digest (BLAKE3)\n";
+    for file in files {
+        text += &format!("{:<26} {:12}  {}\n", cut(&file.path, 26), file.bytes, file.blake3.short());
+    }
+    text += "\nsource                      documents    rejected        kept\n";
+    for own in &facts.sources {
+        let (name, num_documents) = (cut(&own.name, 26), own.num_documents);
+        text += &format!("{name:<26} {num_documents:10}  {:10}  {:10}\n", own.num_rejected, own.num_kept);
+    }
+    text += "\nleft out\n";
+    let left_out = [
+        ("by `keep`", facts.num_filtered),
+        ("too short", facts.num_too_short),
+        ("duplicates", facts.num_exact_duplicates + facts.num_normalized_duplicates),
+        ("near-duplicates", facts.num_near_duplicates),
+        ("with held-out examples", facts.num_overlap),
+    ];
+    left_out.iter().for_each(|(what, num)| text += &format!("  {what:<24} {num:10}\n"));
+    text
+}
+
+fn diff_text(Difference { sources, added, removed, changed }: &Difference) -> String {
+    let mut text = "source                         added    removed    changed      equal\n".to_owned();
+    for (source, changes) in sources {
+        let Changes { num_added, num_removed, num_changed, num_equal } = changes;
+        let name = cut(source, 25);
+        text += &format!("{name:<25} {num_added:10} {num_removed:10} {num_changed:10} {num_equal:10}\n");
+    }
+    let some = |title: &str, ids: Vec<String>| {
+        let more = ids.len().saturating_sub(NUM_LINES);
+        let more = if more > 0 { format!("  and {more} more (--json has all)\n") } else { String::new() };
+        let lines = ids.iter().take(NUM_LINES).map(|id| cut(&format!("  {id}"), WIDTH) + "\n").collect::<String>();
+        if ids.is_empty() { String::new() } else { format!("\n{title}\n{lines}{more}") }
+    };
+    let removed = removed.iter().map(|(id, reason)| format!("{id}: {reason}")).collect();
+    text + &some("added", added.clone()) + &some("removed", removed) + &some("changed", changed.clone())
 }
 
 /// Shows what the sources hold.

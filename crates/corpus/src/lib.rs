@@ -64,7 +64,7 @@ pub use review::{
     write_label_studio, write_review_table,
 };
 pub use split::folds;
-pub use store::{Block, Documents, StoreError, write_documents, write_rejects};
+pub use store::{Block, Documents, StoreError, each_dropped, unpack, write_documents, write_rejects};
 pub use subset::subset;
 pub use task::{Task, TaskError, UnseenLabel, read_task, word_id};
 pub use words::normalize;

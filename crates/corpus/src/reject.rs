@@ -173,30 +173,35 @@ pub struct Dropped {
 }
 
 /// Why a document was left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// Fewer words than the limit.
+    #[error("{num_words} words are too few")]
     TooShort {
         /// Words separated by white space.
         num_words: usize,
     },
     /// Conditions of the expression that decides do not hold.
+    #[error("fails {}", failed.join(", "))]
     Filtered {
         /// What does not hold.
         failed: Vec<String>,
     },
     /// The text is equal, byte for byte, to that of another document.
+    #[error("equal to {of}")]
     ExactDuplicate {
         /// The document that stays.
         of: String,
     },
     /// The text is equal to that of another document after normalisation.
+    #[error("equal to {of} but for spacing and case")]
     NormalizedDuplicate {
         /// The document that stays.
         of: String,
     },
     /// Most of the text's runs of words occur in another document.
+    #[error("nearly equal to {of}")]
     NearDuplicate {
         /// The document that stays.
         of: String,
@@ -204,6 +209,7 @@ pub enum DropReason {
         similarity: Similarity,
     },
     /// The text holds a held-out example of a task.
+    #[error("holds {example} of the task {task}")]
     Overlap {
         /// The task of the first example found.
         task: String,

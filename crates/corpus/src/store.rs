@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use arable_core::{Document, Hint};
 use fs_err as fs;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::files::{FileError, open, reading_failed};
 use crate::near::RefusedPair;
@@ -329,6 +329,36 @@ pub fn write_rejects(path: &Path, rejects: &[Reject]) -> Result<(), StoreError> 
     let mut writer = Writer::create(path)?;
     rejects.iter().try_for_each(|reject| writer.item(&Quarantined::Reject(reject)))?;
     writer.finish()
+}
+
+/// Gives every document left out to `take`, from the quarantine that [`crate::curate`] wrote.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn each_dropped(path: &Path, mut take: impl FnMut(Dropped)) -> Result<(), StoreError> {
+    #[derive(Deserialize)]
+    struct Line {
+        drop: Option<Dropped>,
+    }
+    let mut number = 0;
+    each_line(path, |line| {
+        number += 1;
+        let failed = |source| StoreError::Document { path: path.to_owned(), line: number, source };
+        let Line { drop } = serde_json::from_slice(line).map_err(failed)?;
+        drop.into_iter().for_each(&mut take);
+        Ok(())
+    })
+}
+
+/// Writes the lines of a file without their packing.
+///
+/// # Errors
+/// When the file cannot be read, or `out` not be written.
+pub fn unpack(path: &Path, out: &mut impl Write) -> Result<(), StoreError> {
+    each_line(path, |line| {
+        let written = out.write_all(line).and_then(|()| out.write_all(b"\n"));
+        written.map_err(|source| StoreError::Write { path: path.to_owned(), source })
+    })
 }
 
 /// Gives each line of a file to `take`, without its end.

@@ -13,6 +13,7 @@ pub mod results;
 pub mod run;
 mod stages;
 pub mod tensorboard;
+pub mod versions;
 
 pub use arable_corpus::{PDF_COMMAND, read_pdf};
 pub use arable_tensor::{Device, Precision};
@@ -33,6 +34,7 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<arable_corpus::TaskError>(error)
         || is::<arable_corpus::ReviewError>(error)
         || is::<labels::LabelsError>(error)
+        || is::<versions::VersionError>(error)
         || is::<arable_tokenize::TrainError>(error)
         || is::<arable_train::TrainError>(error)
         || is::<arable_tensor::DeviceError>(error)

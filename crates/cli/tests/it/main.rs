@@ -8,4 +8,6 @@ mod domain;
 mod labels;
 mod resume;
 mod runs;
+
 mod sources;
+mod versions;

@@ -13,9 +13,11 @@ use crate::run::Run;
 use crate::stages::documents::{self, Read};
 use crate::stages::{attributes, tasks, write_json};
 
-const TRAIN: &str = "train.jsonl.zst";
-const HELD_OUT: &str = "held_out.jsonl.zst";
-const QUARANTINE: &str = "quarantine.jsonl.zst";
+pub(crate) const KIND: &str = "corpus";
+pub(crate) const TRAIN: &str = "train.jsonl.zst";
+pub(crate) const HELD_OUT: &str = "held_out.jsonl.zst";
+pub(crate) const QUARANTINE: &str = "quarantine.jsonl.zst";
+pub(crate) const FACTS: &str = "facts.json";
 
 pub(crate) fn inputs(tasks: &[Artifact], read: &Read, attributes: &Artifact) -> Vec<Digest> {
     [&read.own, attributes].into_iter().chain(tasks).map(Artifact::digest).collect()
@@ -24,7 +26,7 @@ pub(crate) fn inputs(tasks: &[Artifact], read: &Read, attributes: &Artifact) -> 
 /// Curates the corpus against the held-out examples of every task.
 pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], read: &Read, attributes: &Artifact) -> Result<Artifact> {
     let config = run.domain.config().corpus.clone();
-    run.stage("corpus", &config, &inputs(tasks, read, attributes), |run, draft| {
+    run.stage(KIND, &config, &inputs(tasks, read, attributes), |run, draft| {
         let sets = tasks.iter().map(|artifact| Ok(HeldOutSet::of_task(&config.overlap, &tasks::load(artifact)?)));
         let sets = sets.collect::<Result<Vec<_>>>()?;
         let documents = documents::load(&read.own)?;
@@ -39,7 +41,7 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], read: &Read, attributes
         if let Some(text) = pii_warning(&facts.pii) {
             run.reporter.notice(&Notice::Warning(text));
         }
-        write_json(&draft.path().join("facts.json"), &facts)?;
+        write_json(&draft.path().join(FACTS), &facts)?;
         let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates + facts.num_near_duplicates;
         let text = format!(
             "{} documents, {:.2} M words; {} by `keep`, {removed} duplicates, {} with held-out examples removed",
