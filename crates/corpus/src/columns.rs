@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arable_core::{Document, Hint};
-use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::error::ArrowError;
 use fs_err as fs;
@@ -74,7 +74,8 @@ impl Hint for ColumnsError {
 
 pub(crate) fn schema() -> Schema {
     let texts = TEXTS.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, true));
-    let numbers = Attributes::NUMBERS.iter().map(|(name, _)| Field::new(*name, DataType::Float64, false));
+    let is_relative = |name: &str| Attributes::RELATIVE.iter().any(|(relative, _)| *relative == name);
+    let numbers = Attributes::NUMBERS.iter().map(|(name, _)| Field::new(*name, DataType::Float64, is_relative(name)));
     Schema::new(texts.chain(numbers).collect::<Vec<_>>())
 }
 
@@ -153,7 +154,8 @@ fn rows(batch: &RecordBatch, documents: &[Document]) -> Result<Vec<Attributes>, 
         if ids.value(i) != document.id {
             return Err(document.id.clone());
         }
-        Ok(Attributes::of(languages.value(i).to_owned(), std::array::from_fn(|at| numbers[at].value(i))))
+        let number = |at: usize| numbers[at].is_valid(i).then(|| numbers[at].value(i));
+        Ok(Attributes::of(languages.value(i).to_owned(), std::array::from_fn(number)))
     };
     (0..batch.num_rows()).map(row).collect()
 }
@@ -162,6 +164,7 @@ fn rows(batch: &RecordBatch, documents: &[Document]) -> Result<Vec<Attributes>, 
 mod tests {
     use super::*;
     use crate::attributes::measure;
+    use crate::scorers::Scorers;
 
     fn document(id: &str, text: &str) -> Document {
         Document { id: id.into(), source: "s".into(), group: None, time: Some("2020".into()), text: text.into() }
@@ -172,7 +175,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("attributes.parquet");
         let documents = [document("s/a", "The text of the first one."), document("s/b", "Zweiter Text, 2 Zahlen")];
-        let attributes: Vec<_> = documents.iter().map(|document| measure(&document.text)).collect();
+        let mut attributes: Vec<_> =
+            documents.iter().map(|document| measure(&document.text, &Scorers::default())).collect();
+        attributes[1].quality = Some(0.25);
         write_attributes(&path, &documents, &attributes).unwrap();
         assert_eq!(read_attributes(&path, &documents).unwrap(), attributes);
         let bytes = fs::read(&path).unwrap();

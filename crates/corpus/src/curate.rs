@@ -234,7 +234,7 @@ fn filter(config: &CorpusConfig, documents: Vec<Document>, attributes: &[Attribu
         return Ok(Filtered { kept, dropped, rules: Vec::new() });
     };
     let wrong = |error| CurateError::Decide { source: Box::new(error) };
-    let decision = Decision::new(keep, &config.rule).map_err(wrong)?;
+    let decision = Decision::new(keep, config).map_err(wrong)?;
     let failed = decision.failed(&documents, attributes).map_err(wrong)?;
     let conditions: Vec<&str> = decision.conditions().collect();
     let (kept, dropped): (Vec<_>, Vec<_>) =
@@ -300,7 +300,7 @@ pub fn read_corpus(config: &CorpusConfig, root: &Path) -> Result<ReadCorpus, Cur
     Ok(read)
 }
 
-fn read_one(source: &SourceConfig, root: &Path) -> Result<(Vec<Document>, Vec<Reject>), ReadError> {
+pub(crate) fn read_one(source: &SourceConfig, root: &Path) -> Result<(Vec<Document>, Vec<Reject>), ReadError> {
     let (mut documents, mut rejects) = (Vec::new(), Vec::new());
     for record in read_source(source, root)? {
         match record? {
@@ -378,7 +378,7 @@ mod tests {
 
     fn curate_all(config: &CorpusConfig, root: &Path, sets: &[HeldOutSet], seed: Seed) -> Result<Curated, CurateError> {
         let read = read_corpus(config, root)?;
-        let attributes = crate::measure_all(&read.documents);
+        let attributes = crate::measure_all(&read.documents, &crate::Scorers::default());
         curate(config, read, &attributes, sets, seed)
     }
 

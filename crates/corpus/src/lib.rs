@@ -8,6 +8,7 @@
 
 mod archive;
 mod attributes;
+mod bm25;
 mod columns;
 mod config;
 mod conll;
@@ -15,6 +16,7 @@ mod curate;
 mod decide;
 mod dedup;
 mod files;
+mod hazard;
 mod ids;
 mod lines;
 mod near;
@@ -22,11 +24,14 @@ mod noise;
 mod overlap;
 mod pii;
 mod profile;
+mod quality;
 mod read;
 mod reject;
+mod relevance;
 mod repetition;
 mod review;
 mod rows;
+mod scorers;
 mod split;
 mod store;
 mod subset;
@@ -35,6 +40,7 @@ mod words;
 mod xml;
 
 pub use attributes::{Attributes, measure, measure_all};
+pub use bm25::Bm25Config;
 pub use columns::{ColumnsError, read_attributes, write_attributes};
 pub use config::{
     CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitConfig, TaskConfig,
@@ -46,17 +52,21 @@ pub use curate::{
 pub use decide::{DecideError, Decision, Expectation, FAMILIES, column_names, expectations};
 pub use dedup::{Deduped, dedup};
 pub use files::{FileError, content_digest};
+pub use hazard::{HazardConfig, HazardKind};
 pub use near::{NearDeduped, RefusedPair, Similarity, near_dedup};
 pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, Overlap, OverlapCounts, remove_overlap};
 pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
 pub use profile::{Outliers, Pair, Profile, SourceProfile, Spread, Term, profile};
+pub use quality::{HeldOutQuality, QualityConfig};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};
+pub use relevance::RelevanceConfig;
 pub use review::{
     Correction, ReviewError, Settled, Verdict, read_verdicts, settle, write_corrections, write_disputed,
     write_label_studio, write_review_table,
 };
+pub use scorers::{Scorers, ScorersError};
 pub use split::{HeldOut, folds, hold_out};
 pub use store::{StoreError, read_documents, write_documents, write_quarantine};
 pub use subset::subset;

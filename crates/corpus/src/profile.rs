@@ -156,7 +156,7 @@ pub fn profile(documents: &[Document], attributes: &[Attributes], general: &[Doc
     }
 }
 
-type Counts = HashMap<String, usize>;
+pub(crate) type Counts = HashMap<String, usize>;
 type Runs = HashMap<u64, Run, BuildHasherDefault<Same>>;
 
 /// A run of words, by its hash: how often it occurs, and where first.
@@ -231,7 +231,7 @@ const AROUND: [&str; 44] = [
     "than", "that", "the", "their", "these", "this", "to", "was", "were", "with", "your",
 ];
 
-fn increase(counts: &mut Counts, key: &str, by: usize) {
+pub(crate) fn increase(counts: &mut Counts, key: &str, by: usize) {
     match counts.get_mut(key) {
         Some(count) => *count += by,
         None => {
@@ -264,13 +264,27 @@ impl Counted {
 
 /// The words that `own` holds far more often than `general`.
 fn telling_words(own: &Counts, general: &Counts) -> Vec<Term> {
-    let (num_own, num_general) = (total(own), total(general));
+    let mut terms = compared(own, total(general), |word| general.get(word).copied().unwrap_or_default());
+    terms.retain(|term| term.log_ratio > MIN_LOG_RATIO);
+    surest(&mut terms);
+    terms.truncate(NUM_TERMS);
+    terms
+}
+
+/// The frequent words of `own`, compared with general text of `num_general` words, in which `count` says how often a
+/// word occurs.
+pub(crate) fn compared(own: &Counts, num_general: f64, count: impl Fn(&str) -> usize) -> Vec<Term> {
+    let num_own = total(own);
+    let term = |(word, &own): (&String, &usize)| {
+        Term::new(word.clone(), (own as f64, num_own), (count(word) as f64, num_general))
+    };
+    frequent(own).map(term).collect()
+}
+
+/// Words that occur often enough to say something, with their counts.
+pub(crate) fn frequent(counts: &Counts) -> impl Iterator<Item = (&String, &usize)> {
     let is_word = |word: &str| word.chars().any(char::is_alphabetic) && word.chars().count() > 1;
-    let terms = own.iter().filter(|(word, count)| **count >= MIN_COUNT && is_word(word)).map(|(word, &count)| {
-        let other = general.get(word).copied().unwrap_or_default();
-        Term::new(word.clone(), (count as f64, num_own), (other as f64, num_general))
-    });
-    surest(terms.collect())
+    counts.iter().filter(move |(word, count)| **count >= MIN_COUNT && is_word(word))
 }
 
 /// The runs of words that `own` holds far more often than `general`.
@@ -310,11 +324,9 @@ impl Term {
     }
 }
 
-fn surest(mut terms: Vec<Term>) -> Vec<Term> {
-    terms.retain(|term| term.log_ratio > MIN_LOG_RATIO);
+/// Puts first what sets texts apart most surely.
+pub(crate) fn surest(terms: &mut [Term]) {
     terms.sort_by(|a, b| b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| a.term.cmp(&b.term)));
-    terms.truncate(NUM_TERMS);
-    terms
 }
 
 fn total(counts: &Counts) -> f64 {
@@ -376,9 +388,10 @@ fn languages(attributes: &[Attributes]) -> Vec<(String, usize)> {
 fn spreads(attributes: &[Attributes]) -> BTreeMap<String, Spread> {
     let rows: Vec<_> = attributes.iter().map(Attributes::numbers).collect();
     let spread = |(at, (name, _)): (usize, &(&str, &str))| {
-        ((*name).to_owned(), Spread::of(rows.iter().map(|row| row[at]).collect()))
+        let values: Vec<f64> = rows.iter().filter_map(|row| row[at]).collect();
+        (!values.is_empty()).then(|| ((*name).to_owned(), Spread::of(values)))
     };
-    Attributes::NUMBERS.iter().enumerate().map(spread).collect()
+    Attributes::NUMBERS.iter().enumerate().filter_map(spread).collect()
 }
 
 impl Spread {
@@ -472,10 +485,11 @@ fn outliers(documents: &[Document], attributes: &[Attributes]) -> Vec<Outliers> 
     const NUM_EXAMPLES: usize = 5;
     let rows: Vec<_> = attributes.iter().map(Attributes::numbers).collect();
     let of = |(at, (name, _)): (usize, &(&str, &str))| {
-        let Spread { quantiles: [_, _, low, _, high, ..], .. } = Spread::of(rows.iter().map(|row| row[at]).collect());
+        let values = rows.iter().enumerate().filter_map(|(document, row)| Some((document, row[at]?)));
+        let Spread { quantiles: [_, _, low, _, high, ..], .. } =
+            Spread::of(values.clone().map(|(_, value)| value).collect());
         let bound = high + 3.0 * (high - low);
-        let mut far: Vec<(usize, f64)> =
-            rows.iter().map(|row| row[at]).enumerate().filter(|(_, value)| *value > bound).collect();
+        let mut far: Vec<(usize, f64)> = values.filter(|(_, value)| *value > bound).collect();
         far.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| documents[a.0].id.cmp(&documents[b.0].id)));
         let examples = far.iter().take(NUM_EXAMPLES).map(|&(at, value)| (documents[at].id.clone(), value)).collect();
         let rare = !far.is_empty() && far.len() <= documents.len() / 100;
@@ -488,6 +502,7 @@ fn outliers(documents: &[Document], attributes: &[Attributes]) -> Vec<Outliers> 
 mod tests {
     use super::*;
     use crate::attributes::measure_all;
+    use crate::scorers::Scorers;
 
     fn documents(source: &str, texts: impl IntoIterator<Item = String>) -> Vec<Document> {
         let document = |(i, text)| Document {
@@ -514,7 +529,7 @@ mod tests {
             "novel",
             (0..90).map(|i| format!("The morning {i} came with the post and a letter was given to her.")),
         );
-        let found = profile(&own, &measure_all(&own), &general);
+        let found = profile(&own, &measure_all(&own, &Scorers::default()), &general);
         assert_eq!((found.num_documents, found.num_duplicates), (90, 1));
         let words: Vec<&str> = found.words.iter().map(|term| term.term.as_str()).collect();
         assert!(words[..2].contains(&"renal") && words[..2].contains(&"failure"), "{words:?}");
@@ -550,7 +565,7 @@ mod tests {
     fn far_out_documents_are_named() {
         let mut own = documents("a", (0..400).map(|i| format!("{} short", "word ".repeat(10 + i % 7))));
         own[3].text = "word ".repeat(5000);
-        let found = outliers(&own, &measure_all(&own));
+        let found = outliers(&own, &measure_all(&own, &Scorers::default()));
         let long = found.iter().find(|far| far.attribute == "num_words").unwrap();
         assert_eq!((long.num_documents, &long.examples[0]), (1, &("a/3".to_owned(), 5000.0)));
     }
