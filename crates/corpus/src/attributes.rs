@@ -8,31 +8,42 @@ use std::collections::BTreeSet;
 
 use crate::pii::find_pii;
 use crate::repetition::{Repetition, repeated};
+use crate::scorers::Scorers;
+use crate::words::{hash_word, normalize, word_hashes};
 
-/// Declares the attributes once: a field each, and their names with what they mean.
+/// Declares the attributes once: a field each, and their names with what they mean; those that need a table of the
+/// configuration come last, with its name.
 macro_rules! attributes {
-    ($($(#[doc = $about:literal])+ $name:ident,)+) => {
+    ($($(#[doc = $about:literal])+ $name:ident,)+; $($(#[doc = $what:literal])+ $relative:ident: $table:literal,)+) => {
         /// The attributes of a document. Shares are between 0 and 1; of nothing, they are 0.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Attributes {
             /// The language, as ISO 639-3 has it (`eng`); empty where it cannot be told.
             pub language: String,
             $($(#[doc = $about])+ pub $name: f64,)+
+            $($(#[doc = $what])+ pub $relative: Option<f64>,)+
         }
 
         impl Attributes {
             /// The numbers and what they mean, in the order of [`Self::numbers`].
-            pub const NUMBERS: &'static [(&'static str, &'static str)] =
-                &[$((stringify!($name), concat!($($about),+)),)+];
+            pub const NUMBERS: &'static [(&'static str, &'static str)] = &[
+                $((stringify!($name), concat!($($about),+)),)+
+                $((stringify!($relative), concat!($($what),+)),)+
+            ];
+            /// The numbers that are there only with a table of the configuration, and its name.
+            pub const RELATIVE: &'static [(&'static str, &'static str)] = &[$((stringify!($relative), $table),)+];
 
             /// From the language and what [`Self::numbers`] gives.
-            pub(crate) fn of(language: String, [$($name),+]: [f64; Self::NUMBERS.len()]) -> Self {
-                Self { language, $($name),+ }
+            pub(crate) fn of(
+                language: String,
+                [$($name,)+ $($relative),+]: [Option<f64>; Self::NUMBERS.len()],
+            ) -> Self {
+                Self { language, $($name: $name.unwrap_or_default(),)+ $($relative),+ }
             }
 
-            /// The numbers.
-            pub fn numbers(&self) -> [f64; Self::NUMBERS.len()] {
-                [$(self.$name),+]
+            /// The numbers, as far as they are there.
+            pub fn numbers(&self) -> [Option<f64>; Self::NUMBERS.len()] {
+                [$(Some(self.$name),)+ $(self.$relative),+]
             }
         }
     };
@@ -125,6 +136,30 @@ attributes! {
     num_pii,
     /// How sure the language is, between 0 and 1.
     language_confidence,
+    /// Words and phrases of all the built-in lists below: a reason to look, not a verdict; what is used to abuse is also
+    /// what medicine, law and history write about.
+    num_hazard_terms,
+    /// Insults and slurs.
+    num_abuse_terms,
+    /// Sexually explicit words.
+    num_sexual_terms,
+    /// Words about harming oneself.
+    num_self_harm_terms,
+    /// Words about killing and hurting.
+    num_violence_terms,
+    /// Words about weapons and explosives.
+    num_weapon_terms,
+    ;
+    /// How alike the good examples of `[corpus.quality]` the text is and unlike the bad ones: a probability.
+    quality: "corpus.quality",
+    /// How much likelier its words and pairs of words are in the target of `[corpus.relevance]` than in the sources: a
+    /// natural logarithm, on average over them.
+    domain_weight: "corpus.relevance",
+    /// How well it answers a task's most telling words (`[corpus.bm25]`), for the task that it answers best: between 0
+    /// and 1.
+    task_bm25: "corpus.bm25",
+    /// Words and phrases of your own list (`[corpus.hazard]`).
+    num_own_terms: "corpus.hazard",
 }
 
 const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "with"];
@@ -135,7 +170,7 @@ const SHORT_LINE: usize = 30;
 const LANGUAGE_BYTES: usize = 1000;
 
 /// Measures a text.
-pub fn measure(text: &str) -> Attributes {
+pub fn measure(text: &str, scorers: &Scorers) -> Attributes {
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut attributes = Attributes { num_pii: find_pii(text).len() as f64, ..Attributes::default() };
     of_chars(&mut attributes, text);
@@ -143,6 +178,7 @@ pub fn measure(text: &str) -> Attributes {
     of_lines(&mut attributes, text, words.len());
     of_repetition(&mut attributes, repeated(text, &words));
     of_language(&mut attributes, text);
+    scorers.score(&mut attributes, &word_hashes(&normalize(text)));
     attributes
 }
 
@@ -198,7 +234,7 @@ fn of_words(attributes: &mut Attributes, text: &str, words: &[&str]) {
         syllables += num_syllables(word);
         num_sentences += usize::from(ends_sentence(word));
         stop_words.extend(STOP_WORDS.iter().position(|stop| word.eq_ignore_ascii_case(stop)));
-        distinct.push(crate::words::hash_word(word));
+        distinct.push(hash_word(word));
     }
     distinct.sort_unstable();
     distinct.dedup();
@@ -312,11 +348,16 @@ fn of_language(attributes: &mut Attributes, text: &str) {
 mod tests {
     use super::*;
 
+    fn measure(text: &str) -> Attributes {
+        super::measure(text, &Scorers::default())
+    }
+
     fn check(text: &str, expected: &[(&str, f64)]) {
         let numbers = measure(text).numbers();
         for (name, expected) in expected {
             let at = Attributes::NUMBERS.iter().position(|(known, _)| known == name).unwrap();
-            assert!((numbers[at] - expected).abs() < 1e-9, "{name} of {text:?}: {} instead of {expected}", numbers[at]);
+            let found = numbers[at].unwrap();
+            assert!((found - expected).abs() < 1e-9, "{name} of {text:?}: {found} instead of {expected}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arable_core::{Document, Hint};
-use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::error::ArrowError;
 use fs_err as fs;
@@ -16,6 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::attributes::{Attributes, measure};
+use crate::scorers::Scorers;
 use crate::store::{Block, Documents, StoreError};
 
 /// The columns of text, with what they mean. They come first.
@@ -78,7 +79,8 @@ impl Hint for ColumnsError {
 
 pub(crate) fn schema() -> Schema {
     let texts = TEXTS.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, true));
-    let numbers = Attributes::NUMBERS.iter().map(|(name, _)| Field::new(*name, DataType::Float64, false));
+    let is_relative = |name: &str| Attributes::RELATIVE.iter().any(|(relative, _)| *relative == name);
+    let numbers = Attributes::NUMBERS.iter().map(|(name, _)| Field::new(*name, DataType::Float64, is_relative(name)));
     Schema::new(texts.chain(numbers).collect::<Vec<_>>())
 }
 
@@ -104,12 +106,16 @@ fn texts<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(texts.collect::<StringArray>())
 }
 
-/// Measures every document and writes the attributes, without the texts, as Parquet packed with zstd: a row group for
+/// Measures every document, against `scorers` too, and writes the attributes, without the texts, as Parquet packed with zstd: a row group for
 /// each block of documents. Returns how many documents there are in each language.
 ///
 /// # Errors
 /// When the documents cannot be read or the file cannot be written.
-pub fn measure_all(documents: &Documents, path: &Path) -> Result<BTreeMap<String, usize>, ColumnsError> {
+pub fn measure_all(
+    documents: &Documents,
+    scorers: &Scorers,
+    path: &Path,
+) -> Result<BTreeMap<String, usize>, ColumnsError> {
     let packed = |source| ColumnsError::Parquet { path: path.to_owned(), source };
     let file = fs::File::create(path).map_err(|source| ColumnsError::Open { path: path.to_owned(), source })?;
     // Statistics of each column of each block would outgrow what they are of.
@@ -121,7 +127,7 @@ pub fn measure_all(documents: &Documents, path: &Path) -> Result<BTreeMap<String
     let mut writer = ArrowWriter::try_new(file, Arc::new(schema()), Some(properties)).map_err(packed)?;
     let mut languages = BTreeMap::new();
     let work = |Block { documents, .. }: Block| {
-        let attributes: Vec<Attributes> = documents.iter().map(|document| measure(&document.text)).collect();
+        let attributes: Vec<Attributes> = documents.iter().map(|document| measure(&document.text, scorers)).collect();
         Ok((table(&documents, &attributes, false), attributes))
     };
     documents.each(work, |(rows, attributes)| {
@@ -197,14 +203,15 @@ impl AttributeTable {
         Ok((block.documents.swap_remove(place), attributes.swap_remove(place)))
     }
 
-    /// The values of one attribute, by its place in [`Attributes::NUMBERS`], in the order of the documents.
+    /// The values of one attribute, by its place in [`Attributes::NUMBERS`], in the order of the documents; none where it
+    /// was not measured.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn column(&self, number: usize) -> Result<Vec<f64>, ColumnsError> {
         let mut values = Vec::new();
         self.each_of(TEXTS.len() + number, |column| {
-            values.extend_from_slice(column.as_primitive::<Float64Type>().values());
+            values.extend(column.as_primitive::<Float64Type>().iter().flatten());
         })?;
         Ok(values)
     }
@@ -246,7 +253,8 @@ fn rows(batch: &RecordBatch, ids: &mut Vec<String>, attributes: &mut Vec<Attribu
     let numbers: Vec<&Float64Array> =
         batch.columns()[TEXTS.len()..].iter().map(|column| column.as_primitive::<Float64Type>()).collect();
     ids.extend(batch.column(0).as_string::<i32>().iter().map(|id| id.unwrap_or_default().to_owned()));
-    let row = |i| Attributes::of(languages.value(i).to_owned(), std::array::from_fn(|at| numbers[at].value(i)));
+    let number = |at: usize, i| numbers[at].is_valid(i).then(|| numbers[at].value(i));
+    let row = |i| Attributes::of(languages.value(i).to_owned(), std::array::from_fn(|at| number(at, i)));
     attributes.extend((0..batch.num_rows()).map(row));
 }
 
@@ -271,7 +279,7 @@ mod tests {
         let all: Vec<_> = (0..500).map(|idx| document(&format!("s/{idx}"), &words(idx))).collect();
         let documents = store(&all);
         assert!(documents.block_sizes().len() > 2);
-        let languages = measure_all(&documents, &path).unwrap();
+        let languages = measure_all(&documents, &Scorers::default(), &path).unwrap();
         assert!(languages.values().sum::<usize>() == 500 && languages["eng"] > 480, "{languages:?}");
         let table = AttributeTable::open(&path, &documents).unwrap();
         let mut found = Vec::new();
@@ -280,12 +288,12 @@ mod tests {
             Ok(())
         };
         documents.each(|block| table.block(&block), take).unwrap();
-        assert_eq!(found, all.iter().map(|document| measure(&document.text)).collect::<Vec<_>>());
+        assert_eq!(found, all.iter().map(|document| measure(&document.text, &Scorers::default())).collect::<Vec<_>>());
         let num_words: Vec<f64> = found.iter().map(|attributes| attributes.num_words).collect();
         assert_eq!(table.column(1).unwrap(), num_words);
 
         let bytes = fs::read(&path).unwrap();
-        measure_all(&documents, &path).unwrap();
+        measure_all(&documents, &Scorers::default(), &path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes);
         assert!(matches!(AttributeTable::open(&path, &store(&all[1..])), Err(ColumnsError::Other { .. })));
         let mut other = all.clone();

@@ -6,8 +6,12 @@ use arable_core::{Fraction, Probability};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bm25::Bm25Config;
 use crate::encoding::TextEncoding;
+use crate::hazard::HazardConfig;
 use crate::pii::PiiKind;
+use crate::quality::QualityConfig;
+use crate::relevance::RelevanceConfig;
 
 /// How a file's bytes are cut into documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -144,7 +148,7 @@ impl SourceConfig {
     }
 }
 
-fn text_field() -> String {
+pub(crate) fn text_field() -> String {
     "text".to_owned()
 }
 
@@ -181,6 +185,18 @@ pub struct CorpusConfig {
     /// Names for expressions, to be used in `keep` and in each other.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rule: BTreeMap<String, String>,
+    /// Good and bad texts that the attribute `quality` is learned from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityConfig>,
+    /// Texts such as those wanted, for the attribute `domain_weight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relevance: Option<RelevanceConfig>,
+    /// How documents are compared with tasks, for the attribute `task_bm25`. `bm25 = {}` takes the defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bm25: Option<Bm25Config>,
+    /// Words and phrases of your own to look for, for the attribute `num_own_terms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hazard: Option<HazardConfig>,
 }
 
 impl Default for CorpusConfig {
@@ -195,6 +211,23 @@ impl Default for CorpusConfig {
             min_words: 5,
             keep: None,
             rule: BTreeMap::new(),
+            quality: None,
+            relevance: None,
+            bm25: None,
+            hazard: None,
+        }
+    }
+}
+
+impl CorpusConfig {
+    /// Whether there is the table, by its name, that [`crate::Attributes::RELATIVE`] gives.
+    pub(crate) fn has_table(&self, table: &str) -> bool {
+        match table {
+            "corpus.quality" => self.quality.is_some(),
+            "corpus.relevance" => self.relevance.is_some(),
+            "corpus.bm25" => self.bm25.is_some(),
+            "corpus.hazard" => self.hazard.is_some(),
+            _ => unreachable!("every relative attribute has one of these tables"),
         }
     }
 }

@@ -178,7 +178,7 @@ pub fn curate(
     outputs: &Outputs<'_>,
 ) -> Result<CorpusCounts, CurateError> {
     let index = Index::new(&config.overlap, held_out_texts);
-    let keep = config.keep.as_deref().map(|keep| Decision::new(keep, &config.rule));
+    let keep = config.keep.as_deref().map(|keep| Decision::new(keep, config));
     let decision = keep.transpose()?;
     let look = Look { config, decision: decision.as_ref(), attributes: material.attributes, index: &index };
     let seen = look.at_all(material.documents)?;

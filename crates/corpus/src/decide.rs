@@ -28,6 +28,8 @@ use serde_json::Value;
 
 use crate::attributes::Attributes;
 use crate::columns::{self, TEXTS};
+use crate::config::CorpusConfig;
+use crate::scorers::advice;
 
 /// Rules with their published thresholds: name, what it is, expression.
 pub const FAMILIES: [(&str, &str, &str); 4] = [
@@ -85,6 +87,14 @@ pub enum DecideError {
         /// What it is.
         kind: DataType,
     },
+    /// An attribute that there is only with a table of the configuration.
+    #[error("decide by `{name}`: it is measured only where there is a table [{table}]")]
+    NotConfigured {
+        /// The attribute.
+        name: &'static str,
+        /// The table.
+        table: &'static str,
+    },
     /// A rule with the name of an attribute or of another rule.
     #[error("call a rule `{name}`: there is one of that name already")]
     NameTaken {
@@ -121,6 +131,7 @@ impl Hint for DecideError {
                  the names"
                     .to_owned()
             }
+            Self::NotConfigured { table, .. } => format!("write {}", advice(table)),
             Self::NotTruth { .. } => "compare it with something, such as `num_words >= 50`".to_owned(),
             Self::NameTaken { .. } => "choose another name; `arable data attributes` lists those taken".to_owned(),
             Self::Circle { .. } => "write out what the rule means in attributes".to_owned(),
@@ -150,14 +161,19 @@ struct Condition {
 const BATCH: usize = 1024;
 
 impl Decision {
-    /// Understands `keep`, in which the names of `rules` and [`FAMILIES`] stand for what they mean.
+    /// Understands `keep`, in which the names of [`FAMILIES`] and of the rules of `config` stand for what they mean.
     ///
     /// # Errors
-    /// When an expression is not SQL over attributes, or is neither true nor false.
-    pub fn new(keep: &str, rules: &BTreeMap<String, String>) -> Result<Self, DecideError> {
-        let names = Names::new(columns::schema(), &FAMILIES, ("rule", rules))?;
+    /// When an expression is not SQL over attributes, names one that is not measured, or is neither true nor false.
+    pub fn new(keep: &str, config: &CorpusConfig) -> Result<Self, DecideError> {
+        let names = Names::new(columns::schema(), &FAMILIES, ("rule", &config.rule))?;
         let mut found = Vec::new();
         names.conditions("keep", keep, &mut Vec::new(), &mut found)?;
+        let is_read = |name: &str| found.iter().any(|(_, expr)| expr.column_refs().iter().any(|own| own.name == name));
+        let absent = Attributes::RELATIVE.iter().find(|(name, table)| !config.has_table(table) && is_read(name));
+        if let Some(&(name, table)) = absent {
+            return Err(DecideError::NotConfigured { name, table });
+        }
         let needs_text = found.iter().any(|(_, expr)| expr.column_refs().iter().any(|column| column.name == "text"));
         let conditions = found.into_iter().map(|(name, expr)| {
             let reads = |number: &str| expr.column_refs().iter().any(|column| column.name == number);
@@ -178,7 +194,7 @@ impl Decision {
     pub fn values(&self, idx: usize, attributes: &Attributes) -> Vec<(&'static str, Value)> {
         let (Condition { numbers, reads_language, .. }, values) = (&self.conditions[idx], attributes.numbers());
         let language = reads_language.then(|| ("language", attributes.language.clone().into()));
-        numbers.iter().map(|&at| (Attributes::NUMBERS[at].0, values[at].into())).chain(language).collect()
+        numbers.iter().map(|&at| (Attributes::NUMBERS[at].0, Value::from(values[at]))).chain(language).collect()
     }
 
     /// For each document, the conditions that do not hold, by number. What is unknown, such as a time that is not given,
@@ -499,16 +515,22 @@ impl ContextProvider for Functions {
 mod tests {
     use super::*;
     use crate::attributes::measure;
+    use crate::scorers::Scorers;
 
     fn document(id: &str, time: Option<&str>, text: &str) -> Document {
         let time = time.map(str::to_owned);
         Document { id: format!("s/{id}"), source: "s".into(), group: None, time, text: text.into() }
     }
 
+    fn with_rules(rules: &[(&str, &str)]) -> CorpusConfig {
+        let rule = rules.iter().map(|(name, rule)| ((*name).to_owned(), (*rule).to_owned())).collect();
+        CorpusConfig { rule, ..CorpusConfig::default() }
+    }
+
     fn failed(keep: &str, rules: &[(&str, &str)], documents: &[Document]) -> Vec<Vec<String>> {
-        let rules = rules.iter().map(|(name, rule)| ((*name).to_owned(), (*rule).to_owned())).collect();
-        let decision = Decision::new(keep, &rules).unwrap();
-        let attributes: Vec<_> = documents.iter().map(|document| measure(&document.text)).collect();
+        let decision = Decision::new(keep, &with_rules(rules)).unwrap();
+        let measured = |document: &Document| measure(&document.text, &Scorers::default());
+        let attributes: Vec<_> = documents.iter().map(measured).collect();
         let conditions: Vec<&str> = decision.conditions().collect();
         let failed = decision.failed(documents, &attributes).unwrap();
         failed.into_iter().map(|failed| failed.into_iter().map(|idx| conditions[idx].to_owned()).collect()).collect()
@@ -544,7 +566,7 @@ mod tests {
     #[test]
     fn families_are_understood() {
         let keep = FAMILIES.map(|(name, ..)| name).join(" AND ");
-        let decision = Decision::new(&keep, &BTreeMap::new()).unwrap();
+        let decision = Decision::new(&keep, &CorpusConfig::default()).unwrap();
         assert_eq!(decision.conditions().len(), 8 + 13 + 3 + 4);
         assert!(decision.conditions().any(|name| name == "gopher_quality: mean_word_length BETWEEN 3 AND 10"));
     }
@@ -568,8 +590,7 @@ mod tests {
     #[test]
     fn what_cannot_decide_has_a_hint() {
         let check = |keep: &str, rules: &[(&str, &str)], message: &str, hint: &str| {
-            let rules = rules.iter().map(|(name, rule)| ((*name).to_owned(), (*rule).to_owned())).collect();
-            let Err(error) = Decision::new(keep, &rules) else { panic!("`{keep}` is understood") };
+            let Err(error) = Decision::new(keep, &with_rules(rules)) else { panic!("`{keep}` is understood") };
             assert!(error.to_string().contains(message), "{error}");
             assert!(error.hint().unwrap().contains(hint), "{error}: {:?}", error.hint());
         };
@@ -579,6 +600,8 @@ mod tests {
         check("a", &[("a", "b"), ("b", "a and c4")], "it stands for itself", "write out");
         check("c4", &[("c4", "num_words > 3")], "there is one of that name", "another name");
         check("c4", &[("num_words", "true")], "there is one of that name", "another name");
+        check("fine", &[("fine", "quality > 0.5")], "decide by `quality`", "`[corpus.quality]` with `good");
+        check("domain_weight > 0", &[], "only where there is a table [corpus.relevance]", "with `target");
         check("bad", &[("bad", "lower(text, 3) = 'a'")], "in `rule.bad`", "");
         // A corpus depends neither on chance nor on the clock.
         check("random() > 0.5", &[], "random", "");

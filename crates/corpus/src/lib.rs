@@ -9,6 +9,7 @@
 mod archive;
 mod attributes;
 mod batches;
+mod bm25;
 mod columns;
 mod config;
 mod conll;
@@ -18,6 +19,7 @@ mod dedup;
 mod encoding;
 mod files;
 mod gather;
+mod hazard;
 mod html;
 mod ids;
 mod lines;
@@ -28,11 +30,14 @@ mod pdf;
 mod pieces;
 mod pii;
 mod profile;
+mod quality;
 mod read;
 mod reject;
+mod relevance;
 mod repetition;
 mod review;
 mod rows;
+mod scorers;
 mod split;
 mod store;
 mod subset;
@@ -41,6 +46,7 @@ mod words;
 mod xml;
 
 pub use attributes::{Attributes, measure};
+pub use bm25::Bm25Config;
 pub use columns::{AttributeTable, ColumnsError, measure_all};
 pub use config::{
     CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitConfig, TaskConfig,
@@ -51,18 +57,22 @@ pub use decide::{DecideError, Decision, Expectation, FAMILIES, column_names, exp
 pub use encoding::{TextEncoding, UnknownEncoding};
 pub use files::{FileError, content_digest};
 pub use gather::{ReadCounts, SourceCounts, read_corpus};
+pub use hazard::{HazardConfig, HazardKind};
 pub use near::{RefusedPair, Similarity};
 pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, OverlapCounts};
 pub use pdf::{PDF_COMMAND, read_pdf};
 pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
 pub use profile::{Outliers, Pair, Profile, SourceProfile, Spread, Term, profile};
+pub use quality::{HeldOutQuality, QualityConfig};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};
+pub use relevance::RelevanceConfig;
 pub use review::{
     Correction, ReviewError, Settled, Verdict, read_verdicts, settle, write_corrections, write_disputed,
     write_label_studio, write_review_table,
 };
+pub use scorers::{Scorers, ScorersError};
 pub use split::folds;
 pub use store::{Block, Documents, StoreError, each_dropped, unpack, write_documents, write_rejects};
 pub use subset::subset;

@@ -168,7 +168,7 @@ pub fn profile(
     })
 }
 
-type Counts = HashMap<String, usize>;
+pub(crate) type Counts = HashMap<String, usize>;
 
 /// Where a run of words or a line occurs first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -330,7 +330,7 @@ const AROUND: [&str; 44] = [
     "than", "that", "the", "their", "these", "this", "to", "was", "were", "with", "your",
 ];
 
-fn increase(counts: &mut Counts, key: &str, by: usize) {
+pub(crate) fn increase(counts: &mut Counts, key: &str, by: usize) {
     match counts.get_mut(key) {
         Some(count) => *count += by,
         None => {
@@ -341,13 +341,27 @@ fn increase(counts: &mut Counts, key: &str, by: usize) {
 
 /// The words that `own` holds far more often than `general`.
 fn telling_words(own: &Counts, general: &Counts) -> Vec<Term> {
-    let (num_own, num_general) = (total(own), total(general));
+    let mut terms = compared(own, total(general), |word| general.get(word).copied().unwrap_or_default());
+    terms.retain(|term| term.log_ratio > MIN_LOG_RATIO);
+    surest(&mut terms);
+    terms.truncate(NUM_TERMS);
+    terms
+}
+
+/// The frequent words of `own`, compared with general text of `num_general` words, in which `count` says how often a
+/// word occurs.
+pub(crate) fn compared(own: &Counts, num_general: f64, count: impl Fn(&str) -> usize) -> Vec<Term> {
+    let num_own = total(own);
+    let term = |(word, &own): (&String, &usize)| {
+        Term::new(word.clone(), (own as f64, num_own), (count(word) as f64, num_general))
+    };
+    frequent(own).map(term).collect()
+}
+
+/// Words that occur often enough to say something, with their counts.
+pub(crate) fn frequent(counts: &Counts) -> impl Iterator<Item = (&String, &usize)> {
     let is_word = |word: &str| word.chars().any(char::is_alphabetic) && word.chars().count() > 1;
-    let terms = own.iter().filter(|(word, count)| **count >= MIN_COUNT && is_word(word)).map(|(word, &count)| {
-        let other = general.get(word).copied().unwrap_or_default();
-        Term::new(word.clone(), (count as f64, num_own), (other as f64, num_general))
-    });
-    surest(terms.collect())
+    counts.iter().filter(move |(word, count)| **count >= MIN_COUNT && is_word(word))
 }
 
 /// The runs of words that `own` holds far more often than `general`.
@@ -386,11 +400,9 @@ impl Term {
     }
 }
 
-fn surest(mut terms: Vec<Term>) -> Vec<Term> {
-    terms.retain(|term| term.log_ratio > MIN_LOG_RATIO);
+/// Puts first what sets texts apart most surely.
+pub(crate) fn surest(terms: &mut [Term]) {
     terms.sort_by(|a, b| b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| a.term.cmp(&b.term)));
-    terms.truncate(NUM_TERMS);
-    terms
 }
 
 fn total(counts: &Counts) -> f64 {
@@ -437,12 +449,15 @@ fn spreads(table: &AttributeTable) -> Result<(BTreeMap<String, Spread>, Vec<Outl
     let ids = table.ids()?;
     let of = |(number, (name, _)): (usize, &(&str, &str))| {
         let values = table.column(number)?;
+        if values.is_empty() {
+            return Ok(None);
+        }
         let spread = Spread::of(values.clone());
         let far = outliers(name, &values, &spread, &ids);
-        Ok((((*name).to_owned(), spread), far))
+        Ok(Some((((*name).to_owned(), spread), far)))
     };
     let found: Result<Vec<_>, ColumnsError> = Attributes::NUMBERS.par_iter().enumerate().map(of).collect();
-    let (spreads, far): (BTreeMap<_, _>, Vec<_>) = found?.into_iter().unzip();
+    let (spreads, far): (BTreeMap<_, _>, Vec<_>) = found?.into_iter().flatten().unzip();
     Ok((spreads, far.into_iter().flatten().collect()))
 }
 
@@ -529,6 +544,7 @@ fn boilerplate(documents: &Documents, lines: &Tally) -> Result<Vec<(String, usiz
 mod tests {
     use super::*;
     use crate::columns::measure_all;
+    use crate::scorers::Scorers;
     use crate::store::write_documents;
 
     fn profiled(own: &[Document], general: &[Document]) -> Profile {
@@ -540,7 +556,7 @@ mod tests {
         };
         let (own, general) = (store("own", own), store("general", general));
         let attributes = folder.path().join("attributes");
-        measure_all(&own, &attributes).unwrap();
+        measure_all(&own, &Scorers::default(), &attributes).unwrap();
         let attributes = AttributeTable::open(&attributes, &own).unwrap();
         profile(&own, &attributes, (!general.is_empty()).then_some(&general)).unwrap()
     }

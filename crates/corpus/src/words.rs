@@ -95,6 +95,11 @@ pub(crate) fn mix(mut z: u64) -> u64 {
     z ^ (z >> 32)
 }
 
+/// A hash of every word and of every pair of neighbours.
+pub(crate) fn grams(words: &[u64]) -> impl Iterator<Item = u64> {
+    words.iter().copied().chain(ngram_hashes(words, 2))
+}
+
 /// A 64-bit hash of every run of `n` words, in order: a polynomial that rolls along the text (Karp and Rabin, 1987).
 pub(crate) fn ngram_hashes(words: &[u64], n: usize) -> impl Iterator<Item = u64> {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -9,6 +9,7 @@
 
 mod agreement;
 mod baseline;
+mod binary;
 mod bootstrap;
 mod calibration;
 mod convergence;
@@ -23,6 +24,7 @@ mod tfidf;
 
 pub use agreement::{Agreement, Ratings};
 pub use baseline::{BaselineConfig, BaselineError, BaselineRun, fit_baseline};
+pub use binary::{BinaryMetrics, binary};
 pub use bootstrap::{BootstrapError, Interval, interval, paired_difference};
 pub use calibration::{
     Calibration, NUM_BINS, ReliabilityBin, calibrate, expected_calibration_error, fit_temperature, fit_threshold,

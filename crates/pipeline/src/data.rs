@@ -117,7 +117,7 @@ pub fn check(run: &mut Run<'_>) -> Result<Vec<Expectation>> {
     }
     let tasks = tasks::run(run)?;
     let read = documents::run(run)?;
-    let measured = attributes::run(run, &read)?;
+    let measured = attributes::run(run, &read, &tasks)?;
     let profiled = profile::run(run, &read, &measured)?;
     let curated = corpus::run(run, &tasks, &read, &measured)?;
     let facts: CorpusFacts = read_json(&file(&curated, "facts.json")?)?;
@@ -188,7 +188,7 @@ fn facts_by_name(corpus: &CorpusFacts, profile: &Profile) -> Vec<(&'static str, 
 /// When the sources cannot be read.
 pub fn profile(run: &mut Run<'_>) -> Result<Profile> {
     let read = documents::run(run)?;
-    let measured = attributes::run(run, &read)?;
+    let measured = attributes::alone(run, &read)?;
     let artifact = profile::run(run, &read, &measured)?;
     profile::load(&artifact)
 }
@@ -201,9 +201,9 @@ pub fn profile(run: &mut Run<'_>) -> Result<Profile> {
 pub fn try_rules(run: &mut Run<'_>, keep: Option<&str>, num_samples: usize) -> Result<Tried> {
     let config = run.domain.config().corpus.clone();
     let keep = keep.or(config.keep.as_deref()).ok_or(NothingToTry).advise()?;
-    let decision = Decision::new(keep, &config.rule).advise()?;
+    let decision = Decision::new(keep, &config).advise()?;
     let read = documents::run(run)?;
-    let measured = attributes::run(run, &read)?;
+    let measured = attributes::alone(run, &read)?;
     let documents = documents::load(&read.own)?;
     let attributes = attributes::load(&measured, &documents)?;
     let failed = run.device.install(|| failed(&decision, &documents, &attributes)).advise()?;

@@ -27,6 +27,7 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<bench::BadShape>(error)
         || is::<arable_corpus::CurateError>(error)
         || is::<arable_corpus::DecideError>(error)
+        || is::<arable_corpus::ScorersError>(error)
         || is::<data::NothingToTry>(error)
         || is::<data::NothingExpected>(error)
         || is::<arable_corpus::ReadError>(error)

@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
     fn work(&mut self) -> Result<Results> {
         let tasks = tasks::run(self)?;
         let read = documents::run(self)?;
-        let attributes = attributes::run(self, &read)?;
+        let attributes = attributes::run(self, &read, &tasks)?;
         let profile = profile::run(self, &read, &attributes)?;
         let corpus = corpus::run(self, &tasks, &read, &attributes)?;
         let tokenizer = tokenizer::run(self, &corpus, read.reference.as_ref())?;

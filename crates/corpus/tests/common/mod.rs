@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use arable_core::{Document, Seed};
 use arable_corpus::{
     AttributeTable, CorpusConfig, CorpusCounts, CurateError, Documents, Dropped, HeldOutSet, Material, Outputs,
-    ReadCounts, RefusedPair, SourceCounts, curate, measure_all, read_corpus, write_documents, write_rejects,
+    ReadCounts, RefusedPair, Scorers, SourceCounts, curate, measure_all, read_corpus, write_documents, write_rejects,
 };
 use serde_json::Value;
 
@@ -57,7 +57,7 @@ fn curated_in(
     let path = |name: &str| folder.join(name);
     let documents = Documents::open(&path("documents")).unwrap();
     let attributes = config.keep.as_ref().map(|_| {
-        measure_all(&documents, &path("attributes")).unwrap();
+        measure_all(&documents, &Scorers::default(), &path("attributes")).unwrap();
         AttributeTable::open(&path("attributes"), &documents).unwrap()
     });
     let (rejects, [train, held_out, quarantine]) = (path("rejects"), ["train", "held_out", "quarantine"].map(path));

@@ -62,7 +62,10 @@ pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
     }
     let tasks: Option<Vec<Artifact>> = known.into_iter().collect();
     let read = planned_read(run, &mut plan)?;
-    let attributes = read.as_ref().map(|read| run.is_done(attributes::KIND, &(), &[read.own.digest()]));
+    let attributes = read.as_ref().map(|read| {
+        let inputs = attributes::inputs(run, read, tasks.as_deref().unwrap_or_default())?;
+        run.is_done(attributes::KIND, &attributes::config(run), &inputs)
+    });
     let attributes = attributes.transpose()?.flatten();
     plan.push((attributes::KIND.to_owned(), attributes.is_some()));
     let known = read.as_ref().zip(attributes.as_ref());
