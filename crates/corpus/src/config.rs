@@ -121,6 +121,9 @@ pub struct SourceConfig {
     /// `Abstract/AbstractText`, `@id` for an attribute, `.` for all its text, `/Set/@name` for an attribute around it.
     #[serde(default)]
     pub record: Option<String>,
+    /// Of archives, the members to read, as a glob such as `articles/*.txt`; by default those whose names tell a format.
+    #[serde(default)]
+    pub members: Option<String>,
     /// Plain text only: a document for each paragraph (set off by blank lines) instead of each file.
     #[serde(default)]
     pub paragraphs: bool,
@@ -142,6 +145,7 @@ impl SourceConfig {
             group: None,
             time: None,
             record: None,
+            members: None,
             paragraphs: false,
             encoding: None,
         }

@@ -208,11 +208,17 @@ fn parse_glob(path: &str, root: &Path) -> Result<(PathBuf, GlobMatcher), FileErr
     let special = path.find(['*', '?', '[', '{']).unwrap_or(path.len());
     let cut = path[..special].rfind('/').map_or(0, |at| at + 1);
     let (folder, pattern) = path.split_at(cut);
-    let glob = GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .build()
-        .map_err(|source| FileError::Glob { pattern: path.to_owned(), source })?;
-    Ok((root.join(folder), glob.compile_matcher()))
+    let wrong = |source| FileError::Glob { pattern: path.to_owned(), source };
+    Ok((root.join(folder), matcher(pattern).map_err(wrong)?))
+}
+
+fn matcher(pattern: &str) -> Result<GlobMatcher, globset::Error> {
+    Ok(GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher())
+}
+
+/// What a glob over the names of an archive's members matches.
+pub(crate) fn member_matcher(pattern: &str) -> Result<GlobMatcher, FileError> {
+    matcher(pattern).map_err(|source| FileError::Glob { pattern: pattern.to_owned(), source })
 }
 
 fn walk(base: &Path, root: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<FoundFile>, FileError> {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use arable_core::{Document, Hint, Probability};
+use globset::GlobMatcher;
 
 use crate::archive::{self, Member, Members};
 use crate::config::{Format, SourceConfig};
 use crate::encoding::Decoded;
-use crate::files::{FileError, FoundFile, find_files, nearest};
+use crate::files::{FileError, FoundFile, find_files, member_matcher, nearest};
 use crate::ids::UniqueIds;
 use crate::pieces::{Piece, PieceResult, Reading, format_of, paragraph, row_piece};
 use crate::reject::{Reject, RejectReason, count_by_reason};
@@ -169,12 +170,14 @@ pub fn read_source(config: &SourceConfig, root: &Path) -> Result<Source, ReadErr
         return Err(FileError::UnknownFormat { path: file.path.clone(), extensions }.into());
     }
     check_settings(config, &files)?;
+    let wanted = config.members.as_deref().map(member_matcher).transpose()?;
     let named = [("id", &config.id), ("group", &config.group), ("time", &config.time)];
     let named = named.into_iter().filter_map(|(setting, field)| Some((setting, field.clone()?)));
     let watch = FieldWatch::new([("text", config.text.clone())].into_iter().chain(named));
     Ok(Source {
         config: config.clone(),
         files: files.into(),
+        wanted,
         members: None,
         current: None,
         decoded: BTreeMap::new(),
@@ -202,6 +205,9 @@ fn check_settings(config: &SourceConfig, files: &[FoundFile]) -> Result<(), Read
         _ => Ok(()),
     }?;
     let is_text = |file: &FoundFile| is_archive(file) || format_of(config, file).is_some_and(Format::is_text);
+    if config.members.is_some() && !files.iter().any(is_archive) {
+        return wrong("members", "none of its files is an archive");
+    }
     if config.encoding.is_some() && !files.iter().any(is_text) {
         return wrong("encoding", "none of its files is text");
     }
@@ -213,6 +219,8 @@ fn check_settings(config: &SourceConfig, files: &[FoundFile]) -> Result<(), Read
 pub struct Source {
     config: SourceConfig,
     files: VecDeque<FoundFile>,
+    /// What the names of members have to match.
+    wanted: Option<GlobMatcher>,
     /// Members of the archive that is being read.
     members: Option<Members>,
     current: Option<Current>,
@@ -275,7 +283,7 @@ impl Source {
             }
             let Some(file) = self.files.pop_front() else { return Ok(false) };
             if is_archive(&file) {
-                self.members = Some(Members::open(&file, wanted_members(&self.config)));
+                self.members = Some(Members::open(&file, wanted_members(self.config.format, self.wanted.clone())));
             } else {
                 self.begin(file, None)?;
                 return Ok(true);
@@ -341,12 +349,15 @@ impl Source {
     }
 }
 
-/// Members to read: those of the format that is set, or of any that their names tell.
-fn wanted_members(config: &SourceConfig) -> impl Fn(&str) -> bool + Send + 'static {
-    let format = config.format;
-    move |name| match format {
-        Some(format) => Format::of_name(name) == Some(format),
-        None => Format::of_name(name).is_some(),
+/// Members to read: those that the setting names, or those of the format that is set, or of any that their names tell.
+fn wanted_members(format: Option<Format>, wanted: Option<GlobMatcher>) -> impl Fn(&str) -> bool + Send + 'static {
+    move |name| {
+        let told = Format::of_name(name);
+        match (&wanted, format) {
+            (Some(wanted), _) => wanted.is_match(name.trim_start_matches("./")) && format.or(told).is_some(),
+            (None, Some(format)) => told == Some(format),
+            (None, None) => told.is_some(),
+        }
     }
 }
 
@@ -597,6 +608,15 @@ mod tests {
             folder.texts(&text_only),
             pairs(&[("s/d.zip/a.txt", "plain"), ("s/d.zip/../../e.txt", "only a name")])
         );
+        let some = |pattern: &str| SourceConfig { members: Some(pattern.into()), ..SourceConfig::new("s", "t/a.tar") };
+        assert_eq!(folder.texts(&some("x/*")), pairs(&[("s/a.tar/x/b.jsonl#1", "a line")]));
+        let any_name = SourceConfig { format: Some(Format::Text), ..some("*.dat") };
+        assert_eq!(folder.texts(&any_name), pairs(&[("s/a.tar/d.dat", "no")]));
+        let error = read_source(&some("x/["), folder.0.path()).err().unwrap();
+        assert!(error.hint().unwrap().contains("write globs like"), "{error}");
+        let plain = SourceConfig { path: "t/e.txt".into(), ..some("*") };
+        let error = read_source(&plain, folder.0.path()).err().unwrap();
+        assert_eq!(error.hint().unwrap(), "take `members` out of the source");
     }
 
     #[test]
