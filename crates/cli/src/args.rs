@@ -90,6 +90,60 @@ pub enum Command {
         /// The run [default: the latest]
         name: Option<String>,
     },
+    /// Show the stages that a run would do, the plan of the pretraining, and about how long it would take
+    ///
+    /// Nothing runs but two steps of each stage's model, to time them. The same as `arable run --dry-run`.
+    #[command(after_help = GATES)]
+    Plan,
+    /// Take a run back to a checkpoint: its weights and its place in the data
+    ///
+    /// Nothing is deleted: what was trained after it stays, and --undo brings it back. `arable resume` goes on from there, and
+    /// `arable run` does so with the settings in arable.toml, as far as the checkpoint fits them.
+    #[command(
+        after_help = "Examples:\n  arable rollback --to domain/step-400 --why \"loss rises\"\n  arable rollback --undo"
+    )]
+    Rollback {
+        /// The run [default: the latest]
+        name: Option<String>,
+        /// The checkpoint: STAGE/step-N, or step-N of the last stage that began
+        #[arg(long, value_name = "CHECKPOINT", required_unless_present = "undo", conflicts_with = "undo")]
+        to: Option<String>,
+        /// Go on as if there had been no rollback
+        #[arg(long)]
+        undo: bool,
+        /// The reason, for the record
+        #[arg(long, value_name = "TEXT", default_value = "not said")]
+        why: String,
+        /// Read the data from its beginning, as after a change of the corpus
+        #[arg(long, conflicts_with = "undo")]
+        restart_data: bool,
+    },
+    /// Compute a past step again and compare it, bit for bit; exit code 3 where it differs
+    #[command(after_help = "Example:\n  arable replay --step 412")]
+    Replay {
+        /// The run [default: the latest]
+        name: Option<String>,
+        /// The stage [default: the last that began]
+        #[arg(long)]
+        stage: Option<String>,
+        /// The step, counted in its stage
+        #[arg(long)]
+        step: u64,
+    },
+    /// Verify every byte of a run, its records and its lineage; exit code 3 where something is not as it was left
+    #[command(after_help = "Example:\n  arable verify")]
+    Verify {
+        /// The run [default: the latest]
+        name: Option<String>,
+    },
+    /// Say how two runs differ: settings, program and machine, data, and the first step at which they part
+    #[command(after_help = "Example:\n  arable compare turbines turbines-small")]
+    Compare {
+        /// A run
+        first: String,
+        /// Another
+        second: String,
+    },
     /// Write a run's report as one HTML page, and show its table
     #[command(after_help = "Examples:\n  arable report\n  arable report turbines-0f3a2b --json")]
     Report {
@@ -205,6 +259,16 @@ pub enum DataCommand {
     },
 }
 
+const GATES: &str = "\
+A gate is an SQL expression over what is measured at the end of its stage:
+  loss, accuracy              on held-out text of all sources
+  change, accuracy_change     the same, less what it was when the stage began
+  loss_SOURCE, change_SOURCE  of one source
+  noise                       the standard deviation of the loss over draws of masks
+
+Example:
+  arable plan --json";
+
 const LABELS: &str = "\
 A review:
   arable labels suspects triage --reviewers anna,ben
@@ -297,7 +361,9 @@ impl Command {
             | Self::ReadPdf
             | Self::Config(ConfigCommand::Schema)
             | Self::Data(DataCommand::Attributes | DataCommand::Facts) => &[],
-            Self::Run { .. } => &["--config", "--set", "--out", "--threads", "--precision"],
+            Self::Run { .. } | Self::Plan => &["--config", "--set", "--out", "--threads", "--precision"],
+            Self::Verify { .. } | Self::Compare { .. } => &["--out"],
+            Self::Rollback { .. } | Self::Replay { .. } => &["--out", "--threads"],
             Self::Resume { .. } => &["--config", "--out", "--threads"],
             Self::Report { .. } | Self::Runs => &["--config", "--out"],
             Self::Bench { .. } => &["--threads", "--precision"],

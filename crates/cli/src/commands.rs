@@ -76,30 +76,11 @@ pub fn init(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prints the stages and what is done.
-pub fn dry_run(global: &Global) -> Result<()> {
-    let domain = load(global)?;
-    let device = device(global, precision(global))?;
-    let (mut printer, flag) = (Printer::new(global.verbose), AtomicBool::new(false));
-    let plan = Run::new(&domain, &out(global), &device, &mut printer, &flag)?.plan()?;
-    if global.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
-        return Ok(());
-    }
-    for (kind, done) in &plan {
-        eprintln!("{kind:<24} {}", if *done { "done" } else { "to do" });
-    }
-    let pretrain = &domain.config().pretrain;
-    let steps = pretrain.num_tokens.0 / pretrain.tokens_per_batch as u64;
-    eprintln!("\npretraining: {:.1} M tokens, about {steps} steps", pretrain.num_tokens.0 as f64 / 1e6);
-    Ok(())
-}
-
 /// Does what the configuration says.
 pub fn run(global: &Global) -> Result<()> {
     let domain = load(global)?;
     let finished = execute(global, &domain, precision(global))?;
-    show(global, &finished, "arable report")
+    show(global, finished, "arable report")
 }
 
 /// Goes on with a run, from its own resolved configuration.
@@ -108,7 +89,7 @@ pub fn resume(global: &Global, name: Option<&str>) -> Result<()> {
     let domain = Domain::load(&folder.join("resolved.toml"), &[])?;
     let precision = stored_precision(&folder)?;
     let finished = execute(global, &domain, precision)?;
-    show(global, &finished, "arable report")
+    show(global, finished, "arable report")
 }
 
 fn execute(global: &Global, domain: &Domain, precision: Precision) -> Result<Finished> {
@@ -118,7 +99,7 @@ fn execute(global: &Global, domain: &Domain, precision: Precision) -> Result<Fin
     Run::new(domain, &out(global), &device, &mut printer, &flag)?.execute()
 }
 
-fn show(global: &Global, finished: &Finished, next: &str) -> Result<()> {
+fn show(global: &Global, finished: Finished, next: &str) -> Result<()> {
     let results = &finished.results;
     if global.json {
         println!("{}", serde_json::to_string_pretty(results)?);
@@ -128,7 +109,7 @@ fn show(global: &Global, finished: &Finished, next: &str) -> Result<()> {
     }
     print_table(results, Some(next));
     eprintln!("report: {}", finished.folder.join("report.html").display());
-    Ok(())
+    finished.failed_gate.map_or(Ok(()), |failed| Err(failed).advise())
 }
 
 fn print_table(results: &Results, next: Option<&str>) {
@@ -162,7 +143,7 @@ pub fn demo(global: &Global) -> Result<()> {
     let path = pack::unpack(&out(global).join("domains/glasshouse"))?;
     let domain = Domain::load(&path, &global.sets)?;
     let finished = execute(global, &domain, precision(global))?;
-    show(global, &finished, "arable init turbines")
+    show(global, finished, "arable init turbines")
 }
 
 /// Times what Arable does.
@@ -207,7 +188,8 @@ fn run_line(record: &RunRecord) -> String {
     format!("{:<16} {status:<9} {}  {what}", record.name, record.started)
 }
 
-fn find_run(global: &Global, name: Option<&str>) -> Result<PathBuf> {
+/// The folder of a run: the one named, or the latest.
+pub fn find_run(global: &Global, name: Option<&str>) -> Result<PathBuf> {
     let (records, _) = list_records(&out(global)).advise()?;
     let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
     let found = match name {

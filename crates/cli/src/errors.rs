@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use arable_pipeline::advice;
+use arable_pipeline::audit::NotAsItWas;
 use arable_pipeline::data::ChecksFailed;
 use arable_pipeline::notice::Cancelled;
+use arable_pipeline::{GateFailed, advice};
 
 /// A command that cannot be carried out as it was given.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +16,10 @@ pub struct Usage(pub String);
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if advice::find::<Cancelled>(error).is_some() {
         4
-    } else if advice::find::<ChecksFailed>(error).is_some() {
+    } else if advice::find::<ChecksFailed>(error).is_some()
+        || advice::find::<GateFailed>(error).is_some()
+        || advice::find::<NotAsItWas>(error).is_some()
+    {
         3
     } else if advice::find::<Usage>(error).is_some() || arable_pipeline::is_input_error(error) {
         2

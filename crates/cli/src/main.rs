@@ -8,6 +8,7 @@ mod data;
 mod errors;
 mod labels;
 mod pack;
+mod plan;
 mod progress;
 
 use std::process::ExitCode;
@@ -42,7 +43,13 @@ fn run(args: &Args) -> Result<()> {
     let global = &args.global;
     match &args.command {
         Command::Init { dir } => commands::init(dir),
-        Command::Run { dry_run: true } => commands::dry_run(global),
+        Command::Run { dry_run: true } | Command::Plan => plan::plan(global),
+        Command::Rollback { name, to, why, restart_data, .. } => {
+            plan::rollback(global, name.as_deref(), to.as_deref(), why, *restart_data)
+        }
+        Command::Replay { name, stage, step } => plan::replay(global, name.as_deref(), stage.as_deref(), *step),
+        Command::Verify { name } => plan::verify(global, name.as_deref()),
+        Command::Compare { first, second } => plan::compare(global, first, second),
         Command::Run { dry_run: false } => commands::run(global),
         Command::Resume { name } => commands::resume(global, name.as_deref()),
         Command::Report { name } => commands::report(global, name.as_deref()),

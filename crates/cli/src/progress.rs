@@ -58,7 +58,7 @@ fn new_bar(length: u64) -> ProgressBar {
 }
 
 /// Seconds as people say them.
-fn short_time(seconds: f64) -> String {
+pub fn short_time(seconds: f64) -> String {
     match seconds {
         s if !s.is_finite() => "-".into(),
         s if s < 10.0 => format!("{s:.1} s"),

@@ -5,6 +5,7 @@
 //! the disk. Only this room writes manifests. There is no clock here and no database; what a folder holds is the truth.
 
 mod artifact;
+mod decision;
 mod error;
 mod files;
 mod manifest;
@@ -12,6 +13,7 @@ mod record;
 mod store;
 
 pub use artifact::{Artifact, newest_valid, seal, workspace};
+pub use decision::{DECISIONS, Decision, decide, decisions};
 pub use error::{Broken, Flaw, LedgerError, free_space_hint};
 pub use files::{is_unfinished, write_atomic};
 pub use manifest::{FileEntry, Fingerprint, MANIFEST, Manifest, SCHEMA_VERSION};

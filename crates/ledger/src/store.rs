@@ -36,6 +36,11 @@ impl Store {
         self.root.join(fingerprint.folder())
     }
 
+    /// The folder in which an artifact of this fingerprint is built.
+    pub fn draft_folder(&self, fingerprint: &Fingerprint) -> PathBuf {
+        with_suffix(&self.folder(fingerprint), PARTIAL)
+    }
+
     /// The artifact of this fingerprint, if it was made before. Sizes are checked, and the content of files under 4 MiB;
     /// [`Artifact::verify`] checks every byte.
     ///
@@ -64,7 +69,7 @@ impl Store {
         if folder.try_exists()? {
             return Err(LedgerError::Exists { path: folder });
         }
-        let partial = with_suffix(&folder, PARTIAL);
+        let partial = self.draft_folder(fingerprint);
         make_folder(&partial)?;
         Ok(Draft { partial, folder, fingerprint: fingerprint.clone(), _lock: lock })
     }

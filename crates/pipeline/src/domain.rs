@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::Advise;
 use crate::config::{self, ConfigError, Loaded, Written};
+use crate::plan::{self, StageConfig};
 
 /// Everything that `arable.toml` can say.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,9 @@ pub struct Config {
     pub model: ModelConfig,
     /// Pretraining on the corpus.
     pub pretrain: PretrainConfig,
+    /// The stages of the pretraining, in order; what one does not say is as in `pretrain`. Without any, there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stage: Vec<StageConfig>,
     /// Adaptation to tasks and its measurement.
     pub adapt: AdaptConfig,
     /// Tasks by name.
@@ -88,6 +92,7 @@ impl Default for Config {
             tokenizer: TokenizerConfig::default(),
             model: ModelConfig::default(),
             pretrain: PretrainConfig::default(),
+            stage: Vec::new(),
             adapt: AdaptConfig::default(),
             task: BTreeMap::new(),
         }
@@ -175,33 +180,20 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
     let architecture = config.model.architecture(config.tokenizer.vocab_size);
     let architecture =
         architecture.map_err(|error| written.rule("model", error.to_string(), Some("64 is a good width of a head")))?;
-    for (key, length) in [
-        ("pretrain.max_length", config.pretrain.max_length),
-        ("adapt.finetune.max_length", config.adapt.finetune.max_length),
-    ] {
-        let most = architecture.max_position_embeddings;
-        let message = format!("use `{key}` = {length} with `model.max_position_embeddings` = {most}");
-        rule((8..=most).contains(&length), key, message, "a length is at least 8 and at most what the model takes")?;
-    }
+    let most = architecture.max_position_embeddings;
+    let length = config.adapt.finetune.max_length;
+    let message = format!("use `adapt.finetune.max_length` = {length} with `model.max_position_embeddings` = {most}");
+    let hint = "a length is at least 8 and at most what the model takes";
+    rule((8..=most).contains(&length), "adapt.finetune.max_length", message, hint)?;
+    check_stages(config, written, most)?;
     let pretrain = &config.pretrain;
-    let batch =
-        format!("fill batches of {} tokens with sequences of {}", pretrain.tokens_per_batch, pretrain.max_length);
-    let holds = pretrain.tokens_per_batch >= pretrain.max_length;
-    rule(holds, "pretrain.tokens_per_batch", batch, "a batch holds at least one sequence")?;
     for (key, value) in
         [("pretrain.held_out_every", pretrain.held_out_every), ("pretrain.checkpoint_every", pretrain.checkpoint_every)]
     {
         rule(value > 0, key, format!("use `{key}` = 0"), "count steps from 1")?;
     }
-    rule(
-        pretrain.num_tokens.0 > 0,
-        "pretrain.num_tokens",
-        "train on 0 tokens".into(),
-        "give a budget such as \"50M\"",
-    )?;
-    let rates = config.adapt.learning_rates.iter().chain([&pretrain.learning_rate]);
-    let rates_fit =
-        rates.clone().all(|rate| rate.is_finite() && *rate > 0.0) && !config.adapt.learning_rates.is_empty();
+    let rates = &config.adapt.learning_rates;
+    let rates_fit = rates.iter().all(|rate| rate.is_finite() && *rate > 0.0) && !rates.is_empty();
     rule(rates_fit, "adapt.learning_rates", "use the learning rates".into(), "a learning rate is above 0")?;
     let budgets = &config.adapt.budgets;
     let rising = !budgets.is_empty() && budgets.windows(2).all(|pair| pair[0] < pair[1]);
@@ -223,6 +215,31 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
             message,
             "markers are for classification",
         )?;
+    }
+    Ok(())
+}
+
+/// Rules of the plan.
+fn check_stages(config: &Config, written: &Written, most: usize) -> Result<(), ConfigError> {
+    let sources: Vec<&str> = config.corpus.source.iter().map(|source| source.name.as_str()).collect();
+    for (idx, stage) in plan::stages(config).iter().enumerate() {
+        let key = |setting: &str| match config.stage.get(idx) {
+            Some(stage) => format!("stage.{}.{setting}", stage.name),
+            None => format!("pretrain.{setting}"),
+        };
+        if let Some((setting, message, hint)) = stage.flaw(most, &sources) {
+            return Err(written.rule(&key(setting), message, Some(hint)));
+        }
+    }
+    for (idx, stage) in config.stage.iter().enumerate() {
+        let fits = !stage.name.is_empty()
+            && stage.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        let is_new = config.stage[..idx].iter().all(|before| before.name != stage.name);
+        if !(fits && is_new) || stage.name == plan::ALONE {
+            let message = format!("call a stage `{}`", stage.name);
+            let hint = "a stage has a name of its own of lower-case letters, digits and `-`, other than `pretrain`";
+            return Err(written.rule("stage", message, Some(hint)));
+        }
     }
     Ok(())
 }

@@ -1,15 +1,19 @@
 //! Configuration, stages, gates, observers and the report: the only room that calls rooms.
 
 pub mod advice;
+pub mod audit;
 pub mod bench;
 pub mod config;
 pub mod data;
 pub mod domain;
+pub mod estimate;
 pub mod labels;
 pub mod notice;
 mod parallel;
+pub mod plan;
 pub mod report;
 pub mod results;
+pub mod rollback;
 pub mod run;
 mod stages;
 pub mod tensorboard;
@@ -17,6 +21,7 @@ pub mod versions;
 
 pub use arable_corpus::{PDF_COMMAND, read_pdf};
 pub use arable_tensor::{Device, Precision};
+pub use stages::gate::GateFailed;
 
 /// Whether an error says that the input or the configuration is wrong, rather than the program or the machine.
 pub fn is_input_error(error: &anyhow::Error) -> bool {
@@ -36,6 +41,8 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<arable_corpus::ReviewError>(error)
         || is::<labels::LabelsError>(error)
         || is::<versions::VersionError>(error)
+        || is::<rollback::RollbackError>(error)
+        || is::<audit::NoReplay>(error)
         || is::<arable_tokenize::TrainError>(error)
         || is::<arable_train::TrainError>(error)
         || is::<arable_tensor::DeviceError>(error)

@@ -169,6 +169,53 @@ pub struct PretrainingFacts {
     pub curve: Vec<PretrainingPoint>,
     /// Held-out loss (nats per masked token) by step.
     pub held_out: Vec<HeldOutPoint>,
+    /// The stages of the plan, in order.
+    #[serde(default)]
+    pub stages: Vec<StageFacts>,
+}
+
+/// What came of one stage of the plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageFacts {
+    /// The stage's name.
+    pub name: String,
+    /// Optimizer steps.
+    pub num_steps: u64,
+    /// Tokens seen.
+    pub num_tokens: u64,
+    /// The mixture, asked for and reached.
+    pub sources: Vec<SourceShare>,
+    /// Held-out loss of each source at the beginning and at the end.
+    pub held_out: BTreeMap<String, [f64; 2]>,
+    /// What its gate said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateFacts>,
+}
+
+/// The share of one source in a stage.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceShare {
+    /// The source.
+    pub name: String,
+    /// Its share of the tokens, as the mixture asked.
+    pub asked: f64,
+    /// Its share of the tokens seen.
+    pub reached: f64,
+    /// Whole passes over it: above 1, text was repeated.
+    pub num_passes: u64,
+}
+
+/// What a gate said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GateFacts {
+    /// The expression.
+    pub holds: String,
+    /// Whether it holds.
+    pub passed: bool,
+    /// Whether the stage was undone for it.
+    pub rolled_back: bool,
+    /// The facts that it reads.
+    pub facts: Vec<(String, f64)>,
 }
 
 /// One point of the pretraining curve.

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use arable_core::Digest;
-use arable_ledger::{Artifact, Draft, Fingerprint, Outcome, RunRecord, RunStatus, StageRecord, Store};
+use arable_ledger::{Artifact, Decision, Draft, Fingerprint, Outcome, RunRecord, RunStatus, StageRecord, Store};
 use arable_tensor::{Device, Precision};
 use fs_err as fs;
 use serde::Serialize;
@@ -17,16 +17,18 @@ use crate::advice::Advise;
 use crate::config;
 use crate::domain::Domain;
 use crate::notice::{Cancelled, Notice, Reporter};
+use crate::plan;
 use crate::report;
 use crate::results::{Results, RunFacts};
-use crate::stages::{self, adapt, attributes, corpus, documents, pretrain, profile, shards, tasks, tokenizer};
+use crate::stages::gate::{self, GateFailed};
+use crate::stages::{self, adapt, attributes, corpus, documents, profile, shards, tasks, tokenizer};
 
 /// The version of the program.
 pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Kinds of artifacts and how often their results changed for the same configuration and inputs since the last version
 /// of the program. Whoever changes results raises the number, and what older code made is made again.
-const REVISIONS: [(&str, u32); 3] = [("pretrain", 5), ("checkpoint", 5), ("adapt", 4)];
+const REVISIONS: [(&str, u32); 4] = [("shards", 2), ("pretrain", 6), ("checkpoint", 6), ("adapt", 4)];
 
 /// The version of the code that makes artifacts of a kind, part of their fingerprints.
 fn code_version(kind: &str) -> String {
@@ -43,6 +45,8 @@ pub struct Run<'a> {
     store: Store,
     folder: PathBuf,
     stages: Vec<StageRecord>,
+    /// Gates that do not hold and did not stop the run.
+    pub(crate) failed_gates: Vec<GateFailed>,
 }
 
 /// What a finished run says.
@@ -53,6 +57,8 @@ pub struct Finished {
     pub folder: PathBuf,
     /// Whether every stage was already done.
     pub nothing_to_do: bool,
+    /// A gate that does not hold: the run worked, and what it was to reach is not reached.
+    pub failed_gate: Option<GateFailed>,
 }
 
 impl<'a> Run<'a> {
@@ -69,7 +75,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let store = Store::open(&out.join("artifacts")).advise()?;
         let folder = out.join(&domain.config().name);
-        Ok(Self { domain, device, reporter, cancel, store, folder, stages: Vec::new() })
+        Ok(Self { domain, device, reporter, cancel, store, folder, stages: Vec::new(), failed_gates: Vec::new() })
     }
 
     /// Does what is not done yet, in order, and reports.
@@ -87,7 +93,8 @@ impl<'a> Run<'a> {
         let line = result.as_ref().ok().map(report::one_line);
         self.record(status, line)?;
         let nothing_to_do = self.stages.iter().all(|stage| stage.outcome == Outcome::Reused);
-        Ok(Finished { results: result?, folder: self.folder, nothing_to_do })
+        let failed_gate = self.failed_gates.pop();
+        Ok(Finished { results: result?, folder: self.folder, nothing_to_do, failed_gate })
     }
 
     fn work(&mut self) -> Result<Results> {
@@ -98,9 +105,9 @@ impl<'a> Run<'a> {
         let corpus = corpus::run(self, &tasks, &read, &attributes)?;
         let tokenizer = tokenizer::run(self, &corpus, read.reference.as_ref())?;
         let shards = shards::run(self, &corpus, &tokenizer)?;
-        let pretrained = pretrain::run(self, &tokenizer, &shards)?;
-        let adapted = adapt::run_all(self, &tasks, &tokenizer, &pretrained)?;
-        let parts = stages::Parts { profile, corpus, tokenizer, shards, pretrained, adapted };
+        let plan = gate::run_plan(self, &tokenizer, &shards)?;
+        let adapted = adapt::run_all(self, &tasks, &tokenizer, plan.pretrained())?;
+        let parts = stages::Parts { profile, corpus, tokenizer, shards, plan, adapted };
         let results = stages::results(self, &parts)?;
         self.write_report(&results)?;
         Ok(results)
@@ -112,7 +119,18 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When sources or tasks cannot be read.
     pub fn plan(&mut self) -> Result<Vec<(String, bool)>> {
-        stages::plan(self)
+        Ok(stages::planned(self)?.steps)
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Records a decision about the run.
+    pub(crate) fn decide(&self, what: &str, why: &str) -> Result<()> {
+        let decision = Decision { at: now(), what: what.to_owned(), why: why.to_owned() };
+        Ok(arable_ledger::decide(&self.folder, &decision)?)
     }
 
     /// The artifact of a stage: found, or built by `build` in a working folder that survives a kill.
@@ -157,6 +175,13 @@ impl<'a> Run<'a> {
         self.store.find(&self.fingerprint(kind, config, inputs)).advise()
     }
 
+    /// Where the artifact of a stage is, or is being made.
+    pub(crate) fn folder_of(&self, kind: &str, config: &impl Serialize, inputs: &[Digest]) -> PathBuf {
+        let fingerprint = self.fingerprint(kind, config, inputs);
+        let whole = self.store.folder(&fingerprint);
+        if whole.exists() { whole } else { self.store.draft_folder(&fingerprint) }
+    }
+
     pub(crate) fn check_cancelled(&self) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) { Err(Cancelled.into()) } else { Ok(()) }
     }
@@ -182,12 +207,13 @@ impl<'a> Run<'a> {
         let mut environment = machine();
         environment.insert("precision".into(), self.device.precision().name().into());
         environment.insert("threads".into(), self.device.num_threads().to_string());
+        write("plan.json", &(serde_json::to_string_pretty(&plan::stages(self.domain.config()))? + "\n"))?;
         write("environment.json", &(serde_json::to_string_pretty(&environment)? + "\n"))?;
         self.record(RunStatus::Running, None)
     }
 
     fn record(&self, status: RunStatus, result_line: Option<String>) -> Result<()> {
-        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let now = now();
         let earlier = arable_ledger::read_record(&self.folder).ok();
         let running = status == RunStatus::Running;
         let started = earlier.filter(|_| !running).map_or_else(|| now.clone(), |record| record.started);
@@ -215,6 +241,10 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 /// The precision that the run in `folder` computes in.

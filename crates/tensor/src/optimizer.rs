@@ -45,7 +45,18 @@ pub struct Moments {
 pub struct AdamW {
     config: AdamWConfig,
     moments: Moments,
-    decays: Vec<(usize, bool)>,
+    segments: Vec<Segment>,
+}
+
+/// Weights that lie side by side and are updated alike.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    /// The element after its last.
+    end: usize,
+    /// Whether weight decay applies.
+    decay: bool,
+    /// Factor of the learning rate; 0: frozen.
+    rate: f32,
 }
 
 impl AdamW {
@@ -62,8 +73,20 @@ impl AdamW {
     pub fn resumed(config: AdamWConfig, parameters: &Parameters, moments: Moments) -> Self {
         let n = parameters.num_elements();
         assert!(moments.first.len() == n && moments.second.len() == n, "moments have the layout of the parameters");
-        let decays = parameters.segments().map(|(range, decay)| (range.end, decay)).collect();
-        Self { config, moments, decays }
+        let segments = parameters.segments().map(|(range, decay)| Segment { end: range.end, decay, rate: 1.0 });
+        let segments = segments.collect();
+        Self { config, moments, segments }
+    }
+
+    /// The same with a factor of the learning rate for each parameter, in order. What has the factor 0 is frozen: its weights
+    /// and moments stay as they are, and its gradient does not count in the global norm.
+    ///
+    /// # Panics
+    /// When there is not one factor for each parameter.
+    pub fn with_rates(mut self, rates: &[f32]) -> Self {
+        assert_eq!(rates.len(), self.segments.len(), "one rate for each parameter");
+        self.segments.iter_mut().zip(rates).for_each(|(segment, &rate)| segment.rate = rate);
+        self
     }
 
     /// The state.
@@ -81,10 +104,11 @@ impl AdamW {
         learning_rate: f64,
     ) -> f64 {
         let gradients = gradients.flat(parameters);
+        self.clear_frozen(gradients);
         let norm = global_norm(device, gradients);
         self.moments.num_steps += 1;
         let update = Update::new(&self.config, self.moments.num_steps, learning_rate, norm);
-        let decays = &self.decays;
+        let segments = &self.segments;
         device.install(|| {
             let weights = parameters.flat_mut().par_chunks_mut(ELEMENTS_PER_JOB);
             let gradients = gradients.par_chunks_mut(ELEMENTS_PER_JOB);
@@ -92,29 +116,39 @@ impl AdamW {
             let second = self.moments.second.par_chunks_mut(ELEMENTS_PER_JOB);
             weights.zip(gradients).zip(first.zip(second)).enumerate().for_each(|(job, ((w, g), (m, v)))| {
                 let start = job * ELEMENTS_PER_JOB;
-                for (range, decay) in pieces(decays, start, w.len()) {
+                for (range, segment) in pieces(segments, start, w.len()).filter(|(_, segment)| segment.rate > 0.0) {
                     let (w, g) = (&mut w[range.clone()], &mut g[range.clone()]);
                     let (m, v) = (&mut m[range.clone()], &mut v[range]);
-                    apply(&update, w, g, m, v, decay);
+                    apply(&update.of(segment), w, g, m, v);
                 }
             });
         });
         norm
     }
+
+    fn clear_frozen(&self, gradients: &mut [f32]) {
+        let mut start = 0;
+        for segment in &self.segments {
+            if segment.rate == 0.0 {
+                gradients[start..segment.end].fill(0.0);
+            }
+            start = segment.end;
+        }
+    }
 }
 
-/// The parts of `start..start + len` under one decay rule each, counted from `start`.
+/// The parts of `start..start + len` that are updated alike, counted from `start`.
 fn pieces(
-    decays: &[(usize, bool)],
+    segments: &[Segment],
     start: usize,
     len: usize,
-) -> impl Iterator<Item = (std::ops::Range<usize>, bool)> + '_ {
+) -> impl Iterator<Item = (std::ops::Range<usize>, Segment)> + '_ {
     let mut at = start;
-    let first = decays.partition_point(|&(end, _)| end <= start);
-    decays[first..].iter().map_while(move |&(end, decay)| {
-        let range = at - start..end.min(start + len) - start;
-        at = end.min(start + len);
-        (!range.is_empty()).then_some((range, decay))
+    let first = segments.partition_point(|segment| segment.end <= start);
+    segments[first..].iter().map_while(move |&segment| {
+        let range = at - start..segment.end.min(start + len) - start;
+        at = segment.end.min(start + len);
+        (!range.is_empty()).then_some((range, segment))
     })
 }
 
@@ -125,24 +159,35 @@ fn global_norm(device: &Device, gradients: &[f32]) -> f64 {
 }
 
 /// The numbers of one step.
+#[derive(Clone, Copy)]
 struct Update {
     beta1: f32,
     beta2: f32,
     eps: f32,
-    decay: f32,
+    /// What of a weight decays, for a rate of 1.
+    decay: f64,
+    /// What is left of a weight.
+    kept: f32,
     clip: f32,
     rate: f32,
     second_scale: f32,
 }
 
 impl Update {
+    /// The numbers for the weights of a segment.
+    fn of(&self, segment: Segment) -> Self {
+        let decay = if segment.decay { f64::from(segment.rate) * self.decay } else { 0.0 };
+        Self { kept: (1.0 - decay) as f32, rate: self.rate * segment.rate, ..*self }
+    }
+
     fn new(config: &AdamWConfig, num_steps: u64, learning_rate: f64, norm: f64) -> Self {
         let correction = |beta: f64| 1.0 - beta.powf(num_steps as f64);
         Self {
             beta1: config.beta1 as f32,
             beta2: config.beta2 as f32,
             eps: config.eps as f32,
-            decay: (1.0 - learning_rate * config.weight_decay) as f32,
+            decay: learning_rate * config.weight_decay,
+            kept: 1.0,
             clip: (config.max_grad_norm / (norm + 1e-6)).min(1.0) as f32,
             rate: (learning_rate / correction(config.beta1)) as f32,
             second_scale: (1.0 / correction(config.beta2).sqrt()) as f32,
@@ -161,16 +206,14 @@ vectorized! {
         gradients: &mut [f32],
         first: &mut [f32],
         second: &mut [f32],
-        decay: bool,
     ) {
-        let decay = if decay { update.decay } else { 1.0 };
         let moments = first.iter_mut().zip(second);
         for ((w, g), (m, v)) in weights.iter_mut().zip(gradients).zip(moments) {
             let gradient = *g * update.clip;
             *g = 0.0;
             *m = update.beta1 * *m + (1.0 - update.beta1) * gradient;
             *v = update.beta2 * *v + (1.0 - update.beta2) * gradient * gradient;
-            *w = *w * decay - update.rate * *m / (v.sqrt() * update.second_scale + update.eps);
+            *w = *w * update.kept - update.rate * *m / (v.sqrt() * update.second_scale + update.eps);
         }
     }
 }

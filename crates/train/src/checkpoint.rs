@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arable_core::Hint;
 use arable_model::WeightsError;
-use arable_tensor::{AdamW, Moments};
+use arable_tensor::Moments;
 use fs_err as fs;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -64,14 +64,22 @@ pub fn write(state: &Pretraining, dir: &Path) -> Result<(), CheckpointError> {
     Ok(fs::write(dir.join(STATE), text + "\n")?)
 }
 
+/// The counts in what [`write`] wrote.
+///
+/// # Errors
+/// When the file is missing or damaged.
+pub fn progress(dir: &Path) -> Result<Progress, CheckpointError> {
+    let path = dir.join(STATE);
+    serde_json::from_slice(&fs::read(&path)?).map_err(|error| damaged(&path, error))
+}
+
 /// Reads what [`write`] wrote.
 ///
 /// # Errors
 /// When a file is missing or damaged.
 pub fn read(config: &PretrainConfig, dir: &Path) -> Result<Pretraining, CheckpointError> {
     let model = arable_model::load(dir)?;
-    let path = dir.join(STATE);
-    let progress: Progress = serde_json::from_slice(&fs::read(&path)?).map_err(|error| damaged(&path, error))?;
+    let progress = progress(dir)?;
     let path = dir.join(OPTIMIZER);
     let bytes = fs::read(&path)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error))?;
@@ -85,7 +93,7 @@ pub fn read(config: &PretrainConfig, dir: &Path) -> Result<Pretraining, Checkpoi
         }
     };
     let moments = Moments { first: moment("exp_avg")?, second: moment("exp_avg_sq")?, num_steps: progress.step };
-    let optimizer = AdamW::resumed(config.adamw(), model.parameters(), moments);
+    let optimizer = config.optimizer(&model, Some(moments));
     Ok(Pretraining { model, optimizer, progress })
 }
 

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod loader;
 pub mod objective;
 pub mod pretrain;
+pub mod ramp;
 pub mod schedule;
 
 use arable_core::Hint;
@@ -37,6 +38,20 @@ pub enum TrainError {
     /// There is nothing to train on.
     #[error("find any sequence to train on")]
     NoSequences,
+    /// The mixture names a source that is not there.
+    #[error("mix source `{name}`: the corpus has none of that name")]
+    UnknownSource {
+        /// What was named.
+        name: String,
+        /// The sources that there are.
+        known: Vec<String>,
+    },
+    /// The mixture asks for a source that holds nothing.
+    #[error("read from source `{name}`, which the mixture asks for: it holds no text after curation")]
+    EmptySource {
+        /// The source.
+        name: String,
+    },
     /// Shards could not be read.
     #[error("read shards")]
     Shards(#[from] ShardError),
@@ -50,6 +65,10 @@ impl Hint for TrainError {
         match self {
             Self::Diverged { .. } => Some("lower the learning rate, or lengthen the warm-up".into()),
             Self::NoSequences => Some("the corpus holds no text after curation; see its quarantine for why".into()),
+            Self::UnknownSource { known, .. } => Some(format!("the sources are: {}", known.join(", "))),
+            Self::EmptySource { .. } => {
+                Some("take it out of the mixture, or see the quarantine for what became of it".into())
+            }
             Self::Shards(error) => error.hint(),
             Self::Observer(_) => None,
         }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use arable_core::Stream;
+use arable_core::{Seed, Stream};
 use arable_tokenize::{Shards, starts_word, token_id};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::ramp::Ramp;
 
 /// A token as the objectives see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,68 +45,199 @@ impl Sequence {
 }
 
 /// A place in the data: everything that the loader remembers between batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Passes over the corpus that are done.
-    pub epoch: u64,
-    /// Chapters of this epoch that are done.
-    pub chapter: u64,
-    /// Sequences of this chapter that were used.
-    pub next_sequence: usize,
+    /// A place in each source, in the order of [`Source`]s.
+    pub sources: Vec<Place>,
 }
 
-/// Tokens of a chapter, about.
+impl Cursor {
+    /// Tokens read, special ones included.
+    pub fn num_tokens(&self) -> u64 {
+        self.sources.iter().map(|place| place.num_tokens).sum()
+    }
+
+    /// Passes that are done over every source that was read at all.
+    pub fn epoch(&self) -> u64 {
+        self.sources.iter().filter(|place| place.num_tokens > 0).map(|place| place.epoch).min().unwrap_or(0)
+    }
+}
+
+/// A place in one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// Passes over the source that are done.
+    pub epoch: u64,
+    /// Chapters of this pass that are done.
+    pub chapter: u64,
+    /// Pieces of this chapter that were used.
+    pub next_piece: usize,
+    /// Tokens read, special ones included.
+    pub num_tokens: u64,
+    /// Tokens that the mixture asked for so far.
+    pub num_asked: f64,
+}
+
+/// Text that a mixture takes a share of.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Its tokens.
+    pub shards: Shards,
+    /// Its share of the tokens, as the mixture weighs it; the sum over sources need not be 1.
+    pub weight: Ramp<f64>,
+}
+
+/// Tokens of a chapter, about, over all sources.
 ///
-/// An epoch is read in chapters: each document is in one of them, by chance, and only the places of the sequences of one
-/// chapter are in memory, some ten megabytes, however large the corpus is.
+/// A pass over a source is read in chapters: each document is in one of them, by chance, and only the places of the
+/// pieces of one chapter are in memory, some ten megabytes, however large the corpus is.
 const CHAPTER_TOKENS: u64 = 1 << 26;
 
-/// A sequence's place among all tokens.
+/// A piece's place among all tokens of its source.
 #[derive(Clone, Copy)]
 struct Piece {
     start: u64,
     len: u32,
 }
 
-/// Reads batches in an order that depends on the stream and the epoch alone.
-pub struct Loader<'a> {
+/// Reads one source in an order that depends on the stream and the pass alone.
+struct Reader<'a> {
     shards: &'a Shards,
-    max_length: usize,
-    tokens_per_batch: usize,
+    width: u64,
     order: Option<Stream>,
     chapter_tokens: u64,
-    cursor: Cursor,
+    place: Place,
     pieces: Vec<Piece>,
 }
 
+/// How batches are cut, along a stage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cut {
+    /// Tokens in a sequence, at most, two special ones included.
+    pub max_length: Ramp<usize>,
+    /// Tokens in a batch, at most.
+    pub tokens_per_batch: Ramp<usize>,
+    /// Tokens of the stage.
+    pub num_tokens: u64,
+}
+
+/// Reads batches of sequences from several sources, in shares that a mixture asks for.
+///
+/// The next piece comes from the source that lags behind most, so that after every batch the shares reached are those asked
+/// for, to the length of a piece. No share is left to chance.
+pub struct Loader<'a> {
+    cut: Cut,
+    weights: Vec<Ramp<f64>>,
+    readers: Vec<Reader<'a>>,
+}
+
 impl<'a> Loader<'a> {
-    /// Sequences of at most `max_length` tokens, two special ones included, in batches of at most `tokens_per_batch`.
-    /// With `order`, each epoch cuts the documents at other places and shuffles the pieces; without it, both are fixed.
+    /// A loader that goes on from `cursor`. With `order`, each pass cuts the documents at other places and shuffles the
+    /// pieces; without it, both are fixed.
     ///
     /// # Errors
-    /// When the shards hold no token or cannot be read.
-    pub fn new(
-        shards: &'a Shards,
-        max_length: usize,
-        tokens_per_batch: usize,
-        order: Option<Stream>,
-        cursor: Cursor,
-    ) -> Result<Self, TrainError> {
-        if shards.num_tokens() == 0 {
-            return Err(TrainError::NoSequences);
-        }
-        let loader = Self {
-            shards,
-            max_length,
-            tokens_per_batch,
-            order,
-            chapter_tokens: CHAPTER_TOKENS,
-            cursor,
-            pieces: Vec::new(),
-        };
-        loader.opened()
+    /// When no source with a share holds a token, or shards cannot be read.
+    pub fn new(sources: &'a [Source], cut: Cut, order: Option<Seed>, cursor: &Cursor) -> Result<Self, TrainError> {
+        Self::in_chapters(sources, cut, order, cursor, CHAPTER_TOKENS / sources.len().max(1) as u64)
     }
 
+    fn in_chapters(
+        sources: &'a [Source],
+        cut: Cut,
+        order: Option<Seed>,
+        cursor: &Cursor,
+        chapter_tokens: u64,
+    ) -> Result<Self, TrainError> {
+        let has_share = |source: &&Source| source.weight.ends().iter().any(|&weight| weight > 0.0);
+        if let Some(empty) = sources.iter().filter(has_share).find(|source| source.shards.num_tokens() == 0) {
+            return Err(TrainError::EmptySource { name: empty.name.clone() });
+        }
+        let total = |end: usize| sources.iter().map(|source| source.weight.ends()[end]).sum::<f64>();
+        if !(total(0) > 0.0 && total(1) > 0.0) {
+            return Err(TrainError::NoSequences);
+        }
+        let width = cut.max_length.most().saturating_sub(2).max(1) as u64;
+        let readers = sources.iter().enumerate().map(|(idx, source)| {
+            let place = cursor.sources.get(idx).copied().unwrap_or_default();
+            let order = order.map(|seed| seed.child(&source.name).stream("order"));
+            let reader = Reader { shards: &source.shards, width, order, chapter_tokens, place, pieces: Vec::new() };
+            if has_share(&source) { reader.opened() } else { Ok(reader) }
+        });
+        let weights = sources.iter().map(|source| source.weight).collect();
+        Ok(Self { cut, weights, readers: readers.collect::<Result<_, _>>()? })
+    }
+
+    /// The place after the last batch.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { sources: self.readers.iter().map(|reader| reader.place).collect() }
+    }
+
+    /// How far the stage has come, from 0 to 1.
+    pub fn progress(&self) -> f64 {
+        let num_tokens: u64 = self.readers.iter().map(|reader| reader.place.num_tokens).sum();
+        (num_tokens as f64 / self.cut.num_tokens.max(1) as f64).min(1.0)
+    }
+
+    /// The next batch: at least one piece. Begins a source anew when it is used up.
+    ///
+    /// # Errors
+    /// When the shards cannot be read.
+    pub fn next_batch(&mut self) -> Result<Vec<Sequence>, TrainError> {
+        let progress = self.progress();
+        let width = self.cut.max_length.at(progress).saturating_sub(2).max(1);
+        let tokens_per_batch = self.cut.tokens_per_batch.at(progress);
+        let total: f64 = self.weights.iter().map(|weight| weight.at(progress)).sum();
+        let shares: Vec<f64> = self.weights.iter().map(|weight| weight.at(progress) / total).collect();
+        let (mut batch, mut num_tokens) = (Vec::new(), 0);
+        loop {
+            let next = lagging(&self.readers, &shares);
+            let reader = &mut self.readers[next];
+            if reader.order.is_none() && reader.is_used_up() && !batch.is_empty() {
+                return Ok(batch);
+            }
+            let piece = reader.peek()?;
+            let cost = piece.len as usize + 2 * (piece.len as usize).div_ceil(width);
+            num_tokens += cost;
+            if num_tokens > tokens_per_batch && !batch.is_empty() {
+                return Ok(batch);
+            }
+            batch.extend(reader.take(piece, width, cost)?);
+            for (reader, share) in self.readers.iter_mut().zip(&shares) {
+                reader.place.num_asked += cost as f64 * share;
+            }
+        }
+    }
+}
+
+/// The source that lags behind its share most; of several, the first.
+fn lagging(readers: &[Reader<'_>], shares: &[f64]) -> usize {
+    let lag = |idx: usize| {
+        let Place { num_asked, num_tokens, .. } = readers[idx].place;
+        num_asked - num_tokens as f64 + shares[idx]
+    };
+    let with_share = (0..readers.len()).filter(|&idx| shares[idx] > 0.0);
+    with_share.min_by(|&a, &b| lag(b).total_cmp(&lag(a))).expect("some source has a share")
+}
+
+/// Reads what is held out, each source once, from its first document on and in order.
+///
+/// # Errors
+/// When the shards cannot be read.
+pub fn in_order(
+    source: &Source,
+    cut: Cut,
+) -> Result<impl Iterator<Item = Result<Vec<Sequence>, TrainError>>, TrainError> {
+    let alone = std::slice::from_ref(source);
+    let mut loader = Loader::new(alone, cut, None, &Cursor::default())?;
+    Ok(std::iter::from_fn(move || {
+        let batch = loader.next_batch();
+        (loader.cursor().epoch() == 0).then_some(batch)
+    }))
+}
+
+impl Reader<'_> {
     fn opened(self) -> Result<Self, TrainError> {
         Ok(Self { pieces: self.pieces()?, ..self })
     }
@@ -114,51 +246,42 @@ impl<'a> Loader<'a> {
         self.shards.num_tokens().div_ceil(self.chapter_tokens)
     }
 
-    /// The place after the last batch.
-    pub fn cursor(&self) -> Cursor {
-        self.cursor
+    fn is_used_up(&self) -> bool {
+        self.place.next_piece == self.pieces.len()
     }
 
-    /// The next batch: at least one sequence. Begins a new epoch when the last one is used up.
-    ///
-    /// # Errors
-    /// When the shards cannot be read.
-    pub fn next_batch(&mut self) -> Result<Vec<Sequence>, TrainError> {
-        while self.cursor.next_sequence == self.pieces.len() {
+    /// The next piece, which stays where it is.
+    fn peek(&mut self) -> Result<Piece, TrainError> {
+        while self.is_used_up() {
             self.turn()?;
         }
-        let (mut batch, mut num_tokens) = (Vec::new(), 0);
-        while let Some(&piece) = self.pieces.get(self.cursor.next_sequence) {
-            num_tokens += piece.len as usize + 2;
-            if num_tokens > self.tokens_per_batch && !batch.is_empty() {
-                break;
-            }
-            batch.push(self.read(piece)?);
-            self.cursor.next_sequence += 1;
-        }
-        Ok(batch)
+        Ok(self.pieces[self.place.next_piece])
+    }
+
+    /// Reads the next piece, in sequences of at most `width` tokens.
+    fn take(&mut self, piece: Piece, width: usize, cost: usize) -> Result<Vec<Sequence>, TrainError> {
+        let mut stored = Vec::with_capacity(piece.len as usize);
+        self.shards.read(piece.start..piece.start + u64::from(piece.len), &mut stored)?;
+        self.place.next_piece += 1;
+        self.place.num_tokens += cost as u64;
+        Ok(stored.chunks(width).map(|part| Sequence(part.to_vec())).collect())
     }
 
     /// Goes to the next chapter.
     fn turn(&mut self) -> Result<(), TrainError> {
-        let Cursor { epoch, chapter, .. } = self.cursor;
+        let Place { epoch, chapter, .. } = self.place;
         let last = chapter + 1 == self.num_chapters();
-        self.cursor =
-            Cursor { epoch: epoch + u64::from(last), chapter: if last { 0 } else { chapter + 1 }, next_sequence: 0 };
+        self.place.epoch = epoch + u64::from(last);
+        self.place.chapter = if last { 0 } else { chapter + 1 };
+        self.place.next_piece = 0;
         self.pieces = self.pieces()?;
         Ok(())
     }
 
-    fn read(&self, piece: Piece) -> Result<Sequence, TrainError> {
-        let mut stored = Vec::with_capacity(piece.len as usize);
-        self.shards.read(piece.start..piece.start + u64::from(piece.len), &mut stored)?;
-        Ok(Sequence(stored))
-    }
-
-    /// The sequences of the cursor's chapter.
+    /// The pieces of the present chapter.
     fn pieces(&self) -> Result<Vec<Piece>, TrainError> {
-        let width = self.max_length.saturating_sub(2).max(1) as u64;
-        let Cursor { epoch, chapter, .. } = self.cursor;
+        let width = self.width;
+        let Place { epoch, chapter, .. } = self.place;
         let mut pieces = Vec::new();
         for (idx, document) in self.shards.documents()?.enumerate() {
             let Range { mut start, end } = document?;
@@ -191,7 +314,6 @@ impl<'a> Loader<'a> {
 mod tests {
     use std::path::Path;
 
-    use arable_core::Seed;
     use arable_tokenize::{TokenizerConfig, pack, train};
 
     use super::*;
@@ -206,63 +328,133 @@ mod tests {
         Shards::open(folder).unwrap()
     }
 
-    fn loader(shards: &Shards, order: Option<Stream>, chapter_tokens: u64, cursor: Cursor) -> Loader<'_> {
-        let loader = Loader::new(shards, 34, 100, order, cursor).unwrap();
-        Loader { chapter_tokens, ..loader }.opened().unwrap()
+    fn source(name: &str, shards: Shards, weight: Ramp<f64>) -> Source {
+        Source { name: name.to_owned(), shards, weight }
     }
 
-    /// The batches of the first epochs, each with the place after it.
-    fn batches(mut loader: Loader<'_>, num_epochs: u64) -> Vec<(Vec<Sequence>, Cursor)> {
-        let next = || loader.next_batch().map(|batch| (batch, loader.cursor())).unwrap();
-        std::iter::repeat_with(next).take_while(|(_, cursor)| cursor.epoch < num_epochs).collect()
+    const CUT: Cut = Cut {
+        max_length: Ramp { from: 34, to: 34 },
+        tokens_per_batch: Ramp { from: 100, to: 100 },
+        num_tokens: 20_000,
+    };
+
+    fn loader<'a>(sources: &'a [Source], order: Option<Seed>, chapter_tokens: u64, cursor: &Cursor) -> Loader<'a> {
+        Loader::in_chapters(sources, CUT, order, cursor, chapter_tokens).unwrap()
     }
 
-    fn sorted_tokens(batches: &[(Vec<Sequence>, Cursor)]) -> Vec<u32> {
-        let mut tokens: Vec<u32> = batches.iter().flat_map(|(batch, _)| batch).flat_map(|s| s.0.clone()).collect();
+    type Batches = Vec<(Vec<Sequence>, Cursor)>;
+
+    /// Batches, each with the place after it.
+    fn batches(mut loader: Loader<'_>, num_batches: usize) -> Batches {
+        (0..num_batches).map(|_| (loader.next_batch().unwrap(), loader.cursor())).collect()
+    }
+
+    fn sorted_tokens<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Vec<u32> {
+        let mut tokens: Vec<u32> = sequences.into_iter().flat_map(|sequence| sequence.0.clone()).collect();
         tokens.sort_unstable();
         tokens
     }
 
-    #[test]
-    fn an_epoch_has_every_token_once_whatever_the_chapters() {
-        let dir = tempfile::tempdir().unwrap();
-        let shards = shards(dir.path());
+    fn all(shards: &Shards) -> Vec<u32> {
         let mut all = Vec::new();
         shards.read(0..shards.num_tokens(), &mut all).unwrap();
         all.sort_unstable();
-        for order in [None, Some(Seed(3).stream("order"))] {
-            for chapter_tokens in [1 << 26, 5_000, 900] {
-                let batches = batches(loader(&shards, order, chapter_tokens, Cursor::default()), 1);
-                assert_eq!(sorted_tokens(&batches), all, "{chapter_tokens} tokens a chapter");
-                let longest = batches.iter().flat_map(|(batch, _)| batch).map(Sequence::len).max();
-                assert_eq!(longest, Some(32));
+        all
+    }
+
+    #[test]
+    fn a_pass_has_every_token_once_whatever_the_chapters() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = [source("a", shards(dir.path()), Ramp::constant(1.0))];
+        let all = all(&sources[0].shards);
+        for chapter_tokens in [1 << 26, 5_000, 900] {
+            let mut loader = loader(&sources, Some(Seed(3)), chapter_tokens, &Cursor::default());
+            let mut read: Vec<Sequence> = Vec::new();
+            while read.iter().map(Sequence::len).sum::<usize>() < all.len() {
+                let (piece, width) = (loader.readers[0].peek().unwrap(), 32);
+                read.extend(loader.readers[0].take(piece, width, 0).unwrap());
             }
+            assert_eq!(sorted_tokens(&read), all, "{chapter_tokens} tokens a chapter");
+            assert_eq!(read.iter().map(Sequence::len).max(), Some(32));
         }
+        let held_out = in_order(&sources[0], CUT).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+        assert_eq!(sorted_tokens(held_out.iter().flatten()), all);
     }
 
     #[test]
     fn a_chapter_holds_documents_from_everywhere_and_little_in_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let shards = shards(dir.path());
-        let loader = loader(&shards, Some(Seed(3).stream("order")), 2_000, Cursor::default());
-        let num_chapters = loader.num_chapters();
+        let sources = [source("a", shards(dir.path()), Ramp::constant(1.0))];
+        let loader = loader(&sources, Some(Seed(3)), 2_000, &Cursor::default());
+        let (reader, num_tokens) = (&loader.readers[0], sources[0].shards.num_tokens());
+        let num_chapters = reader.num_chapters();
         assert!(num_chapters > 5);
-        let (num_tokens, share) = (shards.num_tokens(), shards.num_tokens() / num_chapters);
-        let held: u64 = loader.pieces.iter().map(|piece| u64::from(piece.len)).sum();
+        let share = num_tokens / num_chapters;
+        let held: u64 = reader.pieces.iter().map(|piece| u64::from(piece.len)).sum();
         assert!(held > share / 2 && held < share * 2, "{held} of {num_tokens} tokens in {num_chapters} chapters");
-        assert!(loader.pieces.iter().any(|piece| piece.start < num_tokens / 4));
-        assert!(loader.pieces.iter().any(|piece| piece.start > num_tokens / 4 * 3));
+        assert!(reader.pieces.iter().any(|piece| piece.start < num_tokens / 4));
+        assert!(reader.pieces.iter().any(|piece| piece.start > num_tokens / 4 * 3));
+    }
+
+    /// Two sources whose shares change while sequences and batches grow.
+    fn changing(dirs: &[tempfile::TempDir; 2]) -> ([Source; 2], Cut) {
+        let [a, b] = dirs.each_ref().map(|dir| shards(dir.path()));
+        let sources = [source("a", a, Ramp { from: 1.0, to: 0.0 }), source("b", b, Ramp { from: 1.0, to: 3.0 })];
+        let cut = Cut {
+            max_length: Ramp { from: 10, to: 34 },
+            tokens_per_batch: Ramp { from: 60, to: 200 },
+            num_tokens: 40_000,
+        };
+        (sources, cut)
     }
 
     #[test]
     fn a_loader_goes_on_from_any_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let shards = shards(dir.path());
-        let order = Some(Seed(3).stream("order"));
-        let whole = batches(loader(&shards, order, 900, Cursor::default()), 2);
-        for at in [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 2] {
-            let rest = batches(loader(&shards, order, 900, whole[at].1), 2);
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (sources, cut) = changing(&dirs);
+        let open = |cursor: &Cursor| Loader::in_chapters(&sources, cut, Some(Seed(3)), cursor, 900).unwrap();
+        let whole = batches(open(&Cursor::default()), 300);
+        for at in [0, 1, 100, 150, 298] {
+            let rest = batches(open(&whole[at].1), whole.len() - at - 1);
             assert_eq!(rest, whole[at + 1..], "after batch {at}");
         }
+    }
+
+    #[test]
+    fn shares_are_those_asked_for_and_ramps_are_followed() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (sources, cut) = changing(&dirs);
+        let mut loader = Loader::new(&sources, cut, Some(Seed(3)), &Cursor::default()).unwrap();
+        let (mut first, mut last) = (None, None);
+        while loader.progress() < 1.0 {
+            last = Some(loader.next_batch().unwrap());
+            first = first.or(last.clone());
+            for Place { num_tokens, num_asked, .. } in loader.cursor().sources {
+                assert!((num_tokens as f64 - num_asked).abs() <= 2.0 * 34.0, "{num_tokens} of {num_asked}");
+            }
+        }
+        let longest = |batch: Option<Vec<Sequence>>| batch.unwrap().iter().map(Sequence::len).max().unwrap();
+        assert_eq!((longest(first), longest(last)), (8, 32));
+        // The share of `a` falls from 1/2 to 0 in a curve: (1 - p) / (2 + p), of which the mean is 3 ln(3/2) - 1.
+        let share = loader.cursor().sources[0].num_tokens as f64 / loader.cursor().num_tokens() as f64;
+        assert!((share - (3.0 * 1.5f64.ln() - 1.0)).abs() < 0.01, "{share}");
+    }
+
+    #[test]
+    fn a_mixture_that_asks_for_nothing_or_for_what_is_not_there_is_refused() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (mut sources, cut) = changing(&dirs);
+        let open = |sources: &[Source]| Loader::new(sources, cut, None, &Cursor::default()).err();
+        sources[1].weight = Ramp { from: 1.0, to: 0.0 };
+        assert!(matches!(open(&sources), Some(TrainError::NoSequences)));
+        let vocabulary = train(
+            &TokenizerConfig { vocab_size: 300, ..TokenizerConfig::default() },
+            ["word word word", "word word"],
+            &[],
+        )
+        .unwrap();
+        pack::<&str>(&vocabulary, [], dirs[1].path()).unwrap();
+        sources[1] = source("b", Shards::open(dirs[1].path()).unwrap(), Ramp::constant(1.0));
+        assert!(matches!(open(&sources), Some(TrainError::EmptySource { name }) if name == "b"));
     }
 }

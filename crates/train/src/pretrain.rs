@@ -1,31 +1,38 @@
 //! The loop of masked pretraining.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use arable_core::{Count, Probability, Seed};
 use arable_model::{Dropout, Model, Pass};
 use arable_tensor::ops::loss::VocabularyLoss;
-use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Tape};
+use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Moments, Tape};
 use arable_tokenize::Shards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::loader::{Cursor, Loader};
+use crate::loader::{self, Cursor, Cut, Loader, Source};
 use crate::objective::mlm::{self, MaskedBatch, MlmConfig, Part, Specials};
+use crate::ramp::Ramp;
 use crate::schedule::ScheduleConfig;
 use crate::{Control, TrainError};
 
-/// The `[pretrain]` part of a configuration.
+/// How a model is trained on text: the `[pretrain]` part of a configuration, and each stage of a plan when it is
+/// resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PretrainConfig {
+    /// Shares of the sources by name, such as `{ notes = 1.0, novels = [0.5, 0.0] }`; a source that is not named has
+    /// none. By default every source has the share of its tokens.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mixture: BTreeMap<String, Ramp<f64>>,
     /// Tokens to train on, repeats included (`100_000_000` or `"100M"`).
     pub num_tokens: Count,
     /// Tokens in a batch, at most.
-    pub tokens_per_batch: usize,
+    pub tokens_per_batch: Ramp<usize>,
     /// Tokens in a sequence, at most, special ones included.
-    pub max_length: usize,
+    pub max_length: Ramp<usize>,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// How the learning rate rises and falls.
@@ -38,6 +45,8 @@ pub struct PretrainConfig {
     pub dropout: Probability,
     /// Which tokens are hidden.
     pub mlm: MlmConfig,
+    /// Which weights are trained.
+    pub train: Trained,
     /// Steps between measurements of the held-out loss.
     pub held_out_every: u64,
     /// Tokens of held-out text to measure on, at most.
@@ -46,6 +55,42 @@ pub struct PretrainConfig {
     pub checkpoint_every: u64,
     /// What is saved in memory. The weights are the same, bit for bit, whatever it says.
     pub memory: MemoryConfig,
+}
+
+/// Which weights are trained; the others stay as they are, bit for bit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trained {
+    /// Of the layers, only so many, counted from the last; by default all. With `0`, what stands above them alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_layers: Option<usize>,
+    /// The learning rate of the embeddings (and of the decoder tied to them), as a part of that of the rest; 0 freezes
+    /// them.
+    pub embeddings_rate: f64,
+}
+
+impl Default for Trained {
+    fn default() -> Self {
+        Self { last_layers: None, embeddings_rate: 1.0 }
+    }
+}
+
+impl Trained {
+    /// The factor of the learning rate for each weight, by the name and the number of layers.
+    fn rate(&self, name: &str, num_layers: usize) -> f32 {
+        let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+        match layer {
+            _ if name.starts_with("model.embeddings.") => self.embeddings_rate as f32,
+            Some(layer) => f32::from(self.last_layers.is_none_or(|num| layer + num >= num_layers)),
+            None => 1.0,
+        }
+    }
+
+    /// The factors for all weights of a model, in order.
+    pub fn rates(&self, model: &Model) -> Vec<f32> {
+        let num_layers = model.architecture().num_hidden_layers;
+        model.parameters().iter().map(|(_, spec, _)| self.rate(&spec.name, num_layers)).collect()
+    }
 }
 
 /// Less memory for more time.
@@ -68,15 +113,17 @@ impl Default for MemoryConfig {
 impl Default for PretrainConfig {
     fn default() -> Self {
         Self {
+            mixture: BTreeMap::new(),
             num_tokens: Count(50_000_000),
-            tokens_per_batch: 8192,
-            max_length: 128,
+            tokens_per_batch: Ramp::constant(8192),
+            max_length: Ramp::constant(128),
             learning_rate: 2e-3,
             schedule: ScheduleConfig::default(),
             weight_decay: 0.01,
             max_grad_norm: 1.0,
             dropout: Probability::new(0.0).expect("a literal in range"),
             mlm: MlmConfig::default(),
+            train: Trained::default(),
             held_out_every: 200,
             held_out_tokens: Count(100_000),
             checkpoint_every: 200,
@@ -89,6 +136,38 @@ impl PretrainConfig {
     /// The optimizer's constants.
     pub fn adamw(&self) -> AdamWConfig {
         AdamWConfig { weight_decay: self.weight_decay, max_grad_norm: self.max_grad_norm, ..AdamWConfig::default() }
+    }
+
+    /// How batches are cut.
+    fn cut(&self) -> Cut {
+        Cut { max_length: self.max_length, tokens_per_batch: self.tokens_per_batch, num_tokens: self.num_tokens.0 }
+    }
+
+    /// The optimizer for a model, with the state of an earlier one or none.
+    pub(crate) fn optimizer(&self, model: &Model, moments: Option<Moments>) -> AdamW {
+        let optimizer = match moments {
+            None => AdamW::new(self.adamw(), model.parameters()),
+            Some(moments) => AdamW::resumed(self.adamw(), model.parameters(), moments),
+        };
+        optimizer.with_rates(&self.train.rates(model))
+    }
+
+    /// The sources with their shares in the mixture; `shards` are names and tokens of all sources.
+    ///
+    /// # Errors
+    /// When the mixture names a source that is not there.
+    pub fn sources(&self, shards: Vec<(String, Shards)>) -> Result<Vec<Source>, TrainError> {
+        let known: Vec<String> = shards.iter().map(|(name, _)| name.clone()).collect();
+        if let Some(name) = self.mixture.keys().find(|name| !known.contains(name)) {
+            return Err(TrainError::UnknownSource { name: name.clone(), known });
+        }
+        let weighed = shards.into_iter().map(|(name, shards)| {
+            let named = self.mixture.get(&name).copied().unwrap_or(Ramp::constant(0.0));
+            let own = Ramp::constant(shards.num_tokens() as f64);
+            let weight = if self.mixture.is_empty() { own } else { named };
+            Source { name, shards, weight }
+        });
+        Ok(weighed.collect())
     }
 }
 
@@ -104,7 +183,7 @@ pub struct Pretraining {
 }
 
 /// Counts of a pretraining and its place in the data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Optimizer steps done.
     pub step: u64,
@@ -127,12 +206,12 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Learning rate.
     pub learning_rate: f64,
-    /// Passes over the corpus that are done.
+    /// Passes that are done over every source of the mixture.
     pub epoch: u64,
 }
 
 /// A measurement on held-out text.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOutReport {
     /// Optimizer steps done.
     pub step: u64,
@@ -142,6 +221,8 @@ pub struct HeldOutReport {
     pub loss: f64,
     /// Share of masked tokens whose most likely prediction is right.
     pub accuracy: f64,
+    /// Mean loss in nats per masked token of each source.
+    pub by_source: BTreeMap<String, f64>,
 }
 
 /// What happens in a pretraining, as observers see it.
@@ -153,7 +234,7 @@ pub enum Event<'a> {
         /// How long it waited for its batch.
         waited: Duration,
     },
-    /// The held-out loss was measured.
+    /// The held-out loss was measured: before the first step, at the configured ones, and at the end.
     HeldOut(&'a HeldOutReport),
     /// The state is to be kept: at the configured steps, before a stop, and at the end.
     Checkpoint(&'a Pretraining),
@@ -170,10 +251,10 @@ pub trait Observer {
 
 /// What a pretraining reads.
 pub struct Text<'a> {
-    /// Tokens to train on.
-    pub train: &'a Shards,
-    /// Tokens to measure on.
-    pub held_out: &'a Shards,
+    /// Text to train on.
+    pub train: &'a [Source],
+    /// Text to measure on.
+    pub held_out: &'a [Source],
     /// Special tokens.
     pub specials: Specials,
 }
@@ -181,7 +262,7 @@ pub struct Text<'a> {
 impl Pretraining {
     /// A pretraining that begins with `model`.
     pub fn new(config: &PretrainConfig, model: Model) -> Self {
-        let optimizer = AdamW::new(config.adamw(), model.parameters());
+        let optimizer = config.optimizer(&model, None);
         Self { model, optimizer, progress: Progress::default() }
     }
 }
@@ -200,8 +281,7 @@ pub fn pretrain(
     state: &mut Pretraining,
     observer: &mut dyn Observer,
 ) -> Result<bool, TrainError> {
-    let order = Some(seed.stream("order"));
-    let loader = Loader::new(text.train, config.max_length, config.tokens_per_batch, order, state.progress.cursor)?;
+    let loader = Loader::new(text.train, config.cut(), Some(seed), &state.progress.cursor)?;
     std::thread::scope(|scope| {
         let (give, batches) = sync_channel(BATCHES_AHEAD);
         let first = state.progress.step;
@@ -229,8 +309,9 @@ fn prepare(
     give: &SyncSender<Result<Prepared, TrainError>>,
 ) {
     for step in first.. {
+        let mask_prob = config.mlm.mask_prob.at(loader.progress());
         let batch = loader.next_batch().map(|sequences| {
-            let masked = mlm::mask(&config.mlm, specials, &sequences, seed.stream("masks"), step);
+            let masked = mlm::mask((config.mlm.unit, mask_prob), specials, &sequences, seed.stream("masks"), step);
             Prepared { masked, cursor: loader.cursor() }
         });
         let failed = batch.is_err();
@@ -252,6 +333,11 @@ fn steps(
     let mut gradients = Gradients::zeros(state.model.parameters());
     let mut saved = state.progress.step;
     let mut tell = |event: Event<'_>| observer.observe(&event).map_err(TrainError::Observer);
+    if state.progress.step == 0
+        && tell(Event::HeldOut(&held_out_loss(config, text, device, seed, state)?))? == Control::Stop
+    {
+        return Ok(false);
+    }
     while state.progress.num_tokens < config.num_tokens.0 {
         let start = Instant::now();
         let prepared = batches.recv().expect("batches come until an error or the end of the steps")?;
@@ -313,12 +399,13 @@ fn step(
     }
     state.progress.step += 1;
     state.progress.num_tokens += masked.batch.ids.len() as u64;
-    state.progress.cursor = prepared.cursor;
-    let Progress { step, num_tokens, cursor } = state.progress;
-    Ok(StepReport { step, num_tokens, loss, grad_norm, learning_rate, epoch: cursor.epoch })
+    state.progress.cursor = prepared.cursor.clone();
+    let Progress { step, num_tokens, ref cursor } = state.progress;
+    Ok(StepReport { step, num_tokens, loss, grad_norm, learning_rate, epoch: cursor.epoch() })
 }
 
-/// The loss on held-out text under masks that are the same every time.
+/// The loss on held-out text, each source for itself and all together, under masks that are the same every time: as many as
+/// at the end of the stage, so that losses can be compared along it.
 ///
 /// # Errors
 /// When the shards cannot be read.
@@ -329,27 +416,56 @@ pub fn held_out_loss(
     seed: Seed,
     state: &Pretraining,
 ) -> Result<HeldOutReport, TrainError> {
-    let mut loader = Loader::new(text.held_out, config.max_length, config.tokens_per_batch, None, Cursor::default())?;
-    let (mut found, mut num_masked, mut num_tokens) = (VocabularyLoss::default(), 0, 0);
-    for batch in 0.. {
-        let sequences = loader.next_batch()?;
-        if loader.cursor().epoch > 0 || num_tokens >= config.held_out_tokens.0 {
-            break;
-        }
-        let masked = mlm::mask(&config.mlm, text.specials, &sequences, seed.stream("held-out masks"), batch);
-        device.install(|| {
-            let mut tape = Tape::inference(device, state.model.parameters());
-            let hidden = state.model.encode(&mut tape, &masked.batch, Pass::default());
-            state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets, 1.0, &mut found);
-        });
-        num_masked += masked.targets.len();
-        num_tokens += masked.batch.ids.len() as u64;
+    let (mut all, mut num_masked, mut by_source) = (VocabularyLoss::default(), 0, BTreeMap::new());
+    let total: u64 = text.held_out.iter().map(|source| source.shards.num_tokens()).sum();
+    for source in text.held_out.iter().filter(|source| source.shards.num_tokens() > 0) {
+        let share = source.shards.num_tokens() as f64 / total as f64;
+        let most = (config.held_out_tokens.0 as f64 * share).ceil() as u64;
+        let seed = seed.child(&source.name);
+        let (found, count) = source_loss(config, (source, most), text.specials, device, seed, &state.model)?;
+        by_source.insert(source.name.clone(), found.sum / count.max(1) as f64);
+        all.sum += found.sum;
+        all.num_right += found.num_right;
+        num_masked += count;
     }
     let count = num_masked.max(1) as f64;
     Ok(HeldOutReport {
         step: state.progress.step,
         num_tokens: state.progress.num_tokens,
-        loss: found.sum / count,
-        accuracy: found.num_right as f64 / count,
+        loss: all.sum / count,
+        accuracy: all.num_right as f64 / count,
+        by_source,
     })
+}
+
+/// The summed loss over about `most` tokens of a source, and how many of them were masked.
+fn source_loss(
+    config: &PretrainConfig,
+    (source, most): (&Source, u64),
+    specials: Specials,
+    device: &Device,
+    seed: Seed,
+    model: &Model,
+) -> Result<(VocabularyLoss, usize), TrainError> {
+    let end = Cut {
+        max_length: Ramp::constant(config.max_length.to),
+        tokens_per_batch: Ramp::constant(config.tokens_per_batch.most()),
+        ..config.cut()
+    };
+    let (mut found, mut num_masked, mut num_tokens) = (VocabularyLoss::default(), 0, 0);
+    for (batch, sequences) in loader::in_order(source, end)?.enumerate() {
+        if num_tokens >= most {
+            break;
+        }
+        let (unit, stream) = (config.mlm.unit, seed.stream("held-out masks"));
+        let masked = mlm::mask((unit, config.mlm.mask_prob.to), specials, &sequences?, stream, batch as u64);
+        device.install(|| {
+            let mut tape = Tape::inference(device, model.parameters());
+            let hidden = model.encode(&mut tape, &masked.batch, Pass::default());
+            model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets, 1.0, &mut found);
+        });
+        num_masked += masked.targets.len();
+        num_tokens += masked.batch.ids.len() as u64;
+    }
+    Ok((found, num_masked))
 }

@@ -4,32 +4,77 @@ use arable_core::Probability;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Warm-up, stable, decay (Hu et al. 2024): linear up, flat, then down as `1 - sqrt` (Hägele et al. 2024).
+/// How the learning rate rises from 0 and falls again. Every stage of a plan has a schedule of its own, so that it warms
+/// up again.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ScheduleConfig {
-    /// Part of the run in which the rate rises from 0.
-    pub warmup: Probability,
-    /// Part of the run, at its end, in which the rate falls to 0.
-    pub decay: Probability,
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleConfig {
+    /// Warm-up, stable, decay (Hu et al. 2024): linear up, flat, then down as `1 - sqrt` (Hägele et al. 2024).
+    Wsd {
+        /// Part of the stage in which the rate rises from 0.
+        #[serde(default = "five_percent")]
+        warmup: Probability,
+        /// Part of the stage, at its end, in which the rate falls to 0.
+        #[serde(default = "thirty_percent")]
+        decay: Probability,
+    },
+    /// Half a cosine after the warm-up (Loshchilov, Hutter 2017).
+    Cosine {
+        /// Part of the stage in which the rate rises from 0.
+        #[serde(default = "five_percent")]
+        warmup: Probability,
+        /// The part of the peak rate that it ends at.
+        #[serde(default = "nothing")]
+        floor: Probability,
+    },
+    /// A straight line down to 0 after the warm-up.
+    Linear {
+        /// Part of the stage in which the rate rises from 0.
+        #[serde(default = "five_percent")]
+        warmup: Probability,
+    },
+}
+
+fn part(value: f64) -> Probability {
+    Probability::new(value).expect("a literal in range")
+}
+
+fn nothing() -> Probability {
+    part(0.0)
+}
+
+fn five_percent() -> Probability {
+    part(0.05)
+}
+
+fn thirty_percent() -> Probability {
+    part(0.3)
 }
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        let part = |value| Probability::new(value).expect("a literal in range");
-        Self { warmup: part(0.05), decay: part(0.3) }
+        Self::Wsd { warmup: five_percent(), decay: thirty_percent() }
     }
 }
 
 impl ScheduleConfig {
     /// The factor of the peak rate at `progress` in `[0, 1]`.
     pub fn factor(&self, progress: f64) -> f64 {
-        let (warmup, decay) = (self.warmup.get(), self.decay.get());
-        if progress < warmup {
-            return progress / warmup;
+        let (Self::Wsd { warmup, .. } | Self::Cosine { warmup, .. } | Self::Linear { warmup }) = *self;
+        if progress < warmup.get() {
+            return progress / warmup.get();
         }
-        let left = 1.0 - progress;
-        if left >= decay { 1.0 } else { 1.0 - (1.0 - left.max(0.0) / decay).sqrt() }
+        match self {
+            Self::Wsd { decay, .. } => {
+                let left = (1.0 - progress).max(0.0);
+                if left >= decay.get() { 1.0 } else { 1.0 - (1.0 - left / decay.get()).sqrt() }
+            }
+            Self::Cosine { floor, .. } => {
+                let done = ((progress - warmup.get()) / (1.0 - warmup.get()).max(1e-9)).min(1.0);
+                floor.get() + (1.0 - floor.get()) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+            Self::Linear { .. } => linear(progress, warmup),
+        }
     }
 }
 
@@ -50,7 +95,11 @@ mod tests {
         assert_eq!(schedule.factor(0.5), 1.0);
         assert!((schedule.factor(0.025) - 0.5).abs() < 1e-12);
         assert!(schedule.factor(0.999) < 0.05 && schedule.factor(1.0) >= 0.0);
+        let cosine: ScheduleConfig = serde_json::from_str(r#"{"cosine": {"warmup": 0.1, "floor": 0.2}}"#).unwrap();
+        assert!((cosine.factor(0.1) - 1.0).abs() < 1e-12 && (cosine.factor(1.0) - 0.2).abs() < 1e-12);
+        assert!((cosine.factor(0.55) - 0.6).abs() < 1e-12);
         let warmup = Probability::new(0.1).unwrap();
+        assert_eq!(ScheduleConfig::Linear { warmup }.factor(0.55), linear(0.55, warmup));
         assert!((linear(0.05, warmup) - 0.5).abs() < 1e-12);
         assert!((linear(0.55, warmup) - 0.5).abs() < 1e-12);
         assert_eq!(linear(1.0, warmup), 0.0);

@@ -7,7 +7,7 @@ use std::error::Error;
 use arable_core::Digest;
 use arable_tensor::Precision;
 use arable_train::Control;
-use arable_train::pretrain::{Event, MemoryConfig, Observer};
+use arable_train::pretrain::{Event, MemoryConfig, Observer, PretrainConfig, Trained};
 
 use common::{Corpus, config};
 
@@ -46,5 +46,22 @@ fn memory_options_and_threads_change_no_bit() {
             let found = outcome(&corpus, memory, num_threads, precision);
             assert_eq!(found, want, "{memory:?} on {num_threads} threads in {}", precision.name());
         }
+    }
+}
+
+/// What is frozen stays as it is, bit for bit, and everything else moves.
+#[test]
+fn frozen_weights_do_not_move() {
+    let corpus = Corpus::new(100, 60);
+    let frozen = Trained { last_layers: Some(2), embeddings_rate: 0.0 };
+    let config = PretrainConfig { train: frozen, ..config(2, MemoryConfig::default()) };
+    let state = corpus.pretrain(&config, (2, Precision::F32), &mut Losses::default());
+    let before = corpus.model();
+    let num_layers = before.architecture().num_hidden_layers;
+    assert!(num_layers > 2);
+    for ((_, spec, was), (_, _, is)) in before.parameters().iter().zip(state.model.parameters().iter()) {
+        let is_frozen = spec.name.starts_with("model.embeddings.")
+            || (0..num_layers - 2).any(|layer| spec.name.starts_with(&format!("model.layers.{layer}.")));
+        assert_eq!(was == is, is_frozen, "{}", spec.name);
     }
 }

@@ -15,7 +15,7 @@ use arable_tokenize::{OFFSETS, Shards, TOKENS};
 use arable_train::Control;
 use arable_train::pretrain::{Event, MemoryConfig, Observer};
 
-use common::{Corpus, config};
+use common::{Corpus, config, source};
 
 struct Nobody;
 
@@ -58,7 +58,7 @@ fn memory_does_not_grow_with_the_corpus() {
     let mut corpus = Corpus::new(400, 300);
     let mut train_on = |num_tokens: u64| {
         let folder = tempfile::tempdir().unwrap();
-        corpus.train = write_shards(folder.path(), num_tokens);
+        corpus.train = source(write_shards(folder.path(), num_tokens));
         corpus.pretrain(&config(20, MemoryConfig::default()), (2, Precision::fastest()), &mut Nobody);
         peak_mib()
     };

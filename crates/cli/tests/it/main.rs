@@ -6,6 +6,7 @@ mod bad_input;
 mod data;
 mod domain;
 mod labels;
+mod plan;
 mod resume;
 mod runs;
 

@@ -124,24 +124,31 @@ impl Bench<'_> {
 
     /// A whole training step: forward, backward, AdamW.
     pub(super) fn step(&mut self) {
-        let device = self.device;
+        let mut step = self.stepper().0;
+        let tokens = self.shape.tokens as f64;
+        let flops = self.architecture.flops_per_token(self.shape.mask as f64 / 100.0, self.shape.length);
+        self.time("step", "training step", tokens * flops, "FLOP", &mut step);
+        self.time("step", "training step", tokens, "token", step);
+    }
+
+    /// What takes one training step whenever it is called, and the number of the model's parameters.
+    pub(super) fn stepper(&self) -> (impl FnMut() + use<>, usize) {
+        let device = self.device.clone();
         let (mut model, batch, positions, targets) = self.batch();
         let mut optimizer = AdamW::new(AdamWConfig::default(), model.parameters());
         let mut gradients = Gradients::zeros(model.parameters());
-        let mut step = || {
+        let num_parameters = model.parameters().num_elements();
+        let step = move || {
             device.install(|| {
-                let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
+                let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
                 let hidden = model.encode(&mut tape, &batch, Pass::default());
                 let (scale, mut found) = (1.0 / targets.len() as f32, VocabularyLoss::default());
                 let loss = model.masked_loss(&mut tape, hidden, &positions, &targets, scale, &mut found);
                 tape.backward(loss);
-                optimizer.step(device, model.parameters_mut(), &mut gradients, 1e-4);
+                optimizer.step(&device, model.parameters_mut(), &mut gradients, 1e-4);
             });
         };
-        let tokens = batch.ids.len() as f64;
-        let flops = self.architecture.flops_per_token(self.shape.mask as f64 / 100.0, self.shape.length);
-        self.time("step", "training step", tokens * flops, "FLOP", &mut step);
-        self.time("step", "training step", tokens, "token", step);
+        (step, num_parameters)
     }
 
     /// A whole step of fine-tuning a sequence classifier.

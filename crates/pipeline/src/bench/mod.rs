@@ -88,6 +88,23 @@ pub fn run(part: Option<&str>, shape: Shape, device: &Device) -> Result<Benchmar
     Ok(bench.found)
 }
 
+/// Tokens that a model of `architecture` trains on in a second in batches of `(tokens, length, mask)` as in [`Shape`], by a
+/// second step of it, and the number of its parameters.
+pub(crate) fn training_rate(
+    architecture: &Architecture,
+    (tokens, length, mask): (usize, usize, usize),
+    device: &Device,
+) -> (f64, usize) {
+    let Architecture { num_hidden_layers: layers, hidden_size: hidden, vocab_size: vocab, .. } = *architecture;
+    let shape = Shape { layers, hidden, vocab, tokens, length, mask };
+    let found = Benchmark { shape, threads: 0, precision: "", peak_flops: 0.0, peak_bytes: 0.0, rows: Vec::new() };
+    let (mut step, num_parameters) = Bench { device, shape, architecture: architecture.clone(), found }.stepper();
+    step();
+    let start = Instant::now();
+    step();
+    (tokens as f64 / start.elapsed().as_secs_f64(), num_parameters)
+}
+
 fn empty(shape: Shape, device: &Device) -> Benchmark {
     let (threads, precision) = (device.num_threads(), device.precision().name());
     let (peak_flops, peak_bytes) = (device.peak_flops(), device.peak_bytes());

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use arable_core::Seed;
 use arable_tokenize::{Shards, TokenizerConfig, Vocabulary, pack, train};
-use arable_train::loader::{Cursor, Loader};
+use arable_train::loader::{Cursor, Cut, Loader, Source};
 use arable_train::objective::mlm::{MlmConfig, mask};
+use arable_train::ramp::Ramp;
 
 use super::Bench;
 use crate::advice::Advise;
@@ -54,12 +55,16 @@ impl Bench<'_> {
         pack(&vocabulary, &documents, folder.path()).advise()?;
         let shards = Shards::open(folder.path()).advise()?;
         let (length, tokens) = (self.shape.length, self.shape.tokens);
-        let order = Some(Seed(1).stream("order"));
-        let mut loader = Loader::new(&shards, length, tokens, order, Cursor::default()).advise()?;
+        let source = [Source { name: "documents".into(), shards, weight: Ramp::constant(1.0) }];
+        let (max_length, tokens_per_batch) = (Ramp::constant(length), Ramp::constant(tokens));
+        let cut = Cut { max_length, tokens_per_batch, num_tokens: u64::MAX };
+        let mut loader = Loader::new(&source, cut, Some(Seed(1)), &Cursor::default()).advise()?;
+        let config = MlmConfig::default();
+        let hiding = (config.unit, config.mask_prob.from);
         let (stream, specials, mut step, mut result) = (Seed(1).stream("masks"), specials(&vocabulary), 0, Ok(()));
         self.time("loader", "batch with masks", tokens as f64, "token", || {
             match loader.next_batch() {
-                Ok(batch) => drop(mask(&MlmConfig::default(), specials, &batch, stream, step)),
+                Ok(batch) => drop(mask(hiding, specials, &batch, stream, step)),
                 Err(error) => result = Err(error),
             }
             step += 1;

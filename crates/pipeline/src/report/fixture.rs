@@ -247,6 +247,7 @@ fn pretraining_facts() -> PretrainingFacts {
         waited_s: 0.4,
         curve: (1..=200).map(point).collect(),
         held_out: (1..=10).map(held_out).collect(),
+        stages: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::plan;
 use crate::results::{Arm, Cell, TaskResults};
 use crate::run::{CODE_VERSION, Run};
 
@@ -66,7 +67,7 @@ fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool) 
         task = results.name,
         kind = results.kind,
         num_labels = results.num_labels,
-        tokens = config.pretrain.num_tokens.0 as f64 / 1e6,
+        tokens = plan::stages(config).iter().map(|stage| stage.pretrain.num_tokens.0 as f64 / 1e6).sum::<f64>(),
         sources = sources.join(", "),
         examples = exported.num_examples,
         num_test = results.num_test,

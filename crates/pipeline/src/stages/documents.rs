@@ -107,12 +107,15 @@ pub(crate) fn rejects(artifact: &Artifact) -> Result<(std::path::PathBuf, ReadCo
 /// Gives texts to `work` one by one, as they are read.
 pub(crate) fn with_texts<T>(
     documents: &Documents,
+    source: Option<&str>,
     work: impl FnOnce(&mut (dyn Iterator<Item = String> + Send)) -> Result<T>,
 ) -> Result<T> {
     let mut failed = None;
     let mut texts = documents
         .iter()
-        .map_while(|document| document.map(|document| document.text).map_err(|error| failed = Some(error)).ok());
+        .map_while(|document| document.map_err(|error| failed = Some(error)).ok())
+        .filter(|document| source.is_none_or(|source| document.source == source))
+        .map(|document| document.text);
     let done = work(&mut texts);
     drop(texts);
     match failed {

@@ -6,13 +6,14 @@ mod card;
 pub mod corpus;
 pub mod documents;
 pub mod encode;
+pub mod gate;
 pub mod pretrain;
 pub mod profile;
 pub mod shards;
 pub mod tasks;
 pub mod tokenizer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use arable_core::Digest;
@@ -22,10 +23,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::advice::Advise;
+use crate::plan::{self, Stage};
 use crate::results::{CorpusFacts, Results, TaskResults, TokenizerFacts};
 use crate::run::Run;
 use crate::stages::documents::{Part, Read};
-use crate::stages::shards::ShardsFacts;
 
 /// The artifacts of a run.
 pub(crate) struct Parts {
@@ -33,7 +34,7 @@ pub(crate) struct Parts {
     pub corpus: Artifact,
     pub tokenizer: Artifact,
     pub shards: Artifact,
-    pub pretrained: Artifact,
+    pub plan: gate::Plan,
     pub adapted: Vec<Artifact>,
 }
 
@@ -41,36 +42,73 @@ pub(crate) struct Parts {
 pub(crate) fn results(run: &Run<'_>, parts: &Parts) -> Result<Results> {
     let corpus: CorpusFacts = read_json(&file(&parts.corpus, "facts.json")?)?;
     let mut tokenizer: TokenizerFacts = read_json(&file(&parts.tokenizer, "facts.json")?)?;
-    let shards: ShardsFacts = read_json(&file(&parts.shards, "facts.json")?)?;
-    tokenizer.num_train_tokens = shards.train.num_tokens as usize;
-    let pretraining = pretrain::facts(run, &parts.pretrained)?;
+    tokenizer.num_train_tokens =
+        shards::facts(&parts.shards)?.iter().map(|source| source.train.num_tokens as usize).sum();
+    let pretraining = pretrain::facts(run, &parts.plan, &parts.shards)?;
     let tasks = parts.adapted.iter().map(|artifact| read_json(&file(artifact, "results.json")?));
     let tasks: Vec<TaskResults> = tasks.collect::<Result<_>>()?;
     let profile = Some(profile::load(&parts.profile)?);
     Ok(Results { run: run.facts(), profile, corpus, tokenizer, pretraining, tasks })
 }
 
+/// What a run would do.
+pub(crate) struct Planned {
+    /// The kinds of artifacts, each with whether it is done.
+    pub steps: Vec<(String, bool)>,
+    /// Vocabulary and tokens, where they are made.
+    pub made: Option<(Artifact, Artifact)>,
+    /// The stages of the pretraining, as far as it is known what they begin with.
+    pub stages: Vec<PlannedStage>,
+}
+
+/// A stage of the pretraining, done, begun, or neither.
+pub(crate) struct PlannedStage {
+    pub stage: Stage,
+    /// Where it is, or is being made.
+    pub folder: PathBuf,
+    pub artifact: Option<Artifact>,
+}
+
+impl PlannedStage {
+    /// The steps of its checkpoints, whole or broken, rising.
+    pub(crate) fn checkpoints(&self) -> Vec<u64> {
+        checkpoint_steps(&self.folder.join(pretrain::CHECKPOINTS))
+    }
+}
+
+/// The steps of the checkpoints in a folder, whole or broken, rising.
+pub(crate) fn checkpoint_steps(folder: &Path) -> Vec<u64> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let step = |name: std::ffi::OsString| {
+        let digits = name.to_str()?.strip_prefix("step-")?.to_owned();
+        digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let mut steps: Vec<u64> = entries.filter_map(|entry| step(entry.file_name())).collect();
+    steps.sort_unstable();
+    steps
+}
+
 /// Each stage and whether it is done, up to the first that is not.
-pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
+pub(crate) fn planned(run: &mut Run<'_>) -> Result<Planned> {
     let config = run.domain.config().clone();
-    let mut plan = Vec::new();
+    let mut steps = Vec::new();
     let mut known: Vec<Option<Artifact>> = Vec::new();
     for (name, task) in &config.task {
         let artifact = run.is_done(&tasks::kind(name), task, &[tasks::inputs(run, task)?])?;
-        plan.push((tasks::kind(name), artifact.is_some()));
+        steps.push((tasks::kind(name), artifact.is_some()));
         known.push(artifact);
     }
     let tasks: Option<Vec<Artifact>> = known.into_iter().collect();
-    let read = planned_read(run, &mut plan)?;
+    let read = planned_read(run, &mut steps)?;
     let attributes = read.as_ref().map(|read| {
         let inputs = attributes::inputs(run, read, tasks.as_deref().unwrap_or_default())?;
         run.is_done(attributes::KIND, &attributes::config(run), &inputs)
     });
     let attributes = attributes.transpose()?.flatten();
-    plan.push((attributes::KIND.to_owned(), attributes.is_some()));
+    steps.push((attributes::KIND.to_owned(), attributes.is_some()));
     let known = read.as_ref().zip(attributes.as_ref());
     let profile = known.map(|(read, known)| run.is_done(profile::KIND, &(), &profile::inputs(read, known)));
-    plan.push((profile::KIND.to_owned(), profile.transpose()?.flatten().is_some()));
+    steps.push((profile::KIND.to_owned(), profile.transpose()?.flatten().is_some()));
     let known = tasks.as_ref().zip(known);
     let corpus = known
         .map(|(tasks, (read, known))| run.is_done("corpus", &config.corpus, &corpus::inputs(tasks, read, known)))
@@ -84,25 +122,49 @@ pub(crate) fn plan(run: &mut Run<'_>) -> Result<Vec<(String, bool)>> {
     let both = corpus.as_ref().zip(vocabulary.as_ref());
     let shards = both.map(|(corpus, vocabulary)| run.is_done("shards", &(), &[corpus.digest(), vocabulary.digest()]));
     let shards = shards.transpose()?.flatten();
-    let both = vocabulary.as_ref().zip(shards.as_ref());
-    let pretrained =
-        both.map(|(v, s)| run.is_done("pretrain", &pretrain::config(run), &[v.digest(), s.digest()])).transpose()?;
-    let pretrained = pretrained.flatten();
-    plan.extend([
-        ("corpus".to_owned(), corpus.is_some()),
-        ("tokenizer".to_owned(), vocabulary.is_some()),
-        ("shards".to_owned(), shards.is_some()),
-        ("pretrain".to_owned(), pretrained.is_some()),
-    ]);
+    for (kind, artifact) in [("corpus", &corpus), ("tokenizer", &vocabulary), ("shards", &shards)] {
+        steps.push((kind.to_owned(), artifact.is_some()));
+    }
+    let made = vocabulary.zip(shards);
+    let stages = planned_stages(run, made.as_ref(), &mut steps)?;
+    let pretrained = stages.last().and_then(|stage| stage.artifact.as_ref());
     for (idx, name) in config.task.keys().enumerate() {
-        let inputs = tasks.as_ref().zip(vocabulary.as_ref()).zip(pretrained.as_ref());
-        let done = inputs.map(|((tasks, vocabulary), pretrained)| {
+        let inputs = tasks.as_ref().zip(made.as_ref()).zip(pretrained);
+        let done = inputs.map(|((tasks, (vocabulary, _)), pretrained)| {
             let inputs = adapt::inputs(&tasks[idx], vocabulary, pretrained)?;
             run.is_done(&adapt::kind(name), &adapt::config(run, name), &inputs)
         });
-        plan.push((adapt::kind(name), done.transpose()?.flatten().is_some()));
+        steps.push((adapt::kind(name), done.transpose()?.flatten().is_some()));
     }
-    Ok(plan)
+    Ok(Planned { steps, made, stages })
+}
+
+/// The stages of the pretraining, up to the first that is not done.
+fn planned_stages(
+    run: &Run<'_>,
+    made: Option<&(Artifact, Artifact)>,
+    steps: &mut Vec<(String, bool)>,
+) -> Result<Vec<PlannedStage>> {
+    let mut found: Vec<PlannedStage> = Vec::new();
+    let mut is_known = true;
+    for stage in plan::stages(run.domain.config()) {
+        let known = made.filter(|_| is_known);
+        let artifact = match known {
+            None => None,
+            Some((vocabulary, tokens)) => {
+                let before = found.last().and_then(|before| before.artifact.as_ref());
+                let inputs = pretrain::inputs(vocabulary, tokens, before)?;
+                let config = pretrain::config(run, &stage)?;
+                let artifact = run.is_done(&stage.kind(), &config, &inputs)?;
+                let folder = run.folder_of(&stage.kind(), &config, &inputs);
+                found.push(PlannedStage { stage: stage.clone(), folder, artifact: artifact.clone() });
+                artifact
+            }
+        };
+        is_known = artifact.is_some();
+        steps.push((stage.kind(), is_known));
+    }
+    Ok(found)
 }
 
 /// What was read, if all of it was.
@@ -117,7 +179,7 @@ fn planned_read(run: &mut Run<'_>, plan: &mut Vec<(String, bool)>) -> Result<Opt
     Ok(read.map(|mut read| Read { reference: (read.len() > 1).then(|| read.remove(1)), own: read.remove(0) }))
 }
 
-pub(crate) fn file(artifact: &Artifact, name: &str) -> Result<std::path::PathBuf> {
+pub(crate) fn file(artifact: &Artifact, name: &str) -> Result<PathBuf> {
     artifact.file(name).advise()
 }
 

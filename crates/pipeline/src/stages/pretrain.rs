@@ -1,6 +1,6 @@
-//! Pretraining: the loop with its metrics, event files and checkpoints.
+//! A stage of the pretraining: the loop with its metrics, event files and checkpoints.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -8,49 +8,73 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use arable_core::Digest;
+use arable_core::{Digest, Seed};
 use arable_ledger::{Artifact, Draft, Fingerprint, newest_valid, seal, workspace};
 use arable_model::{Head, Model, ModelConfig};
 use arable_tokenize::Vocabulary;
+use arable_train::loader::Source;
 use arable_train::objective::mlm::Specials;
 use arable_train::pretrain::{
     Event, HeldOutReport, MemoryConfig, Observer, PretrainConfig, Pretraining, StepReport, Text,
 };
+use arable_train::ramp::Ramp;
 use arable_train::{Control, checkpoint};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::advice::Advise;
 use crate::notice::{Cancelled, Notice};
-use crate::results::{HeldOutPoint, PretrainingFacts, PretrainingPoint};
-use crate::run::Run;
-use crate::stages::{read_json, shards, tokenizer, write_json};
+use crate::plan::{self, Stage};
+use crate::results::{HeldOutPoint, PretrainingFacts, PretrainingPoint, SourceShare, StageFacts};
+use crate::rollback;
+use crate::run::{CODE_VERSION, Run};
+use crate::stages::gate::{Plan, Trained};
+use crate::stages::{checkpoint_steps, read_json, shards, tokenizer, write_json};
 use crate::tensorboard::{self, EventWriter};
 
-const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
 const CLOCK: &str = "clock.json";
+/// What a checkpoint was made from: the resolved stage, code, machine, and the checkpoint before.
+pub(crate) const ORIGIN: &str = "origin.json";
 /// Checkpoints kept beside each other and beside the best; older ones are deleted.
 const NUM_KEPT: usize = 3;
 
-/// All that the weights depend on.
-pub(crate) fn config(run: &Run<'_>) -> (ModelConfig, PretrainConfig, &'static str) {
-    let config = run.domain.config();
-    let pretrain = PretrainConfig { memory: MemoryConfig::default(), ..config.pretrain.clone() };
-    (config.model.clone(), pretrain, run.device.precision().name())
+/// All that the weights of a stage depend on.
+type StageIdentity = (ModelConfig, PretrainConfig, &'static str, Option<Digest>);
+
+pub(crate) fn config(run: &Run<'_>, stage: &Stage) -> Result<StageIdentity> {
+    let pretrain = PretrainConfig { memory: MemoryConfig::default(), ..stage.pretrain.clone() };
+    let from = rollback::of_stage(run.folder(), stage)?.map(|rollback| rollback.identity());
+    Ok((run.domain.config().model.clone(), pretrain, run.device.precision().name(), from))
+}
+
+/// What a stage begins with: vocabulary, tokens, and the weights of the stage before.
+pub(crate) fn inputs(vocabulary: &Artifact, tokens: &Artifact, before: Option<&Artifact>) -> Result<Vec<Digest>> {
+    let before = before.map(weights_digest).transpose()?;
+    Ok([vocabulary.digest(), tokens.digest()].into_iter().chain(before).collect())
+}
+
+/// The artifacts that a stage is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Made<'a> {
+    pub vocabulary: &'a Artifact,
+    pub tokens: &'a Artifact,
+    /// The stage before.
+    pub before: Option<&'a Artifact>,
 }
 
 /// One line of `metrics.jsonl`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Metric {
+pub(crate) enum Metric {
     Step(StepReport),
     HeldOut(HeldOutReport),
 }
 
 impl Metric {
-    fn step(&self) -> u64 {
+    pub(crate) fn step(&self) -> u64 {
         match self {
             Self::Step(report) => report.step,
             Self::HeldOut(report) => report.step,
@@ -58,29 +82,24 @@ impl Metric {
     }
 }
 
-/// Pretrains the encoder, from the newest checkpoint where there is one.
-pub(crate) fn run(run: &mut Run<'_>, vocabulary: &Artifact, tokens: &Artifact) -> Result<Artifact> {
-    let config = config(run);
-    let inputs = [vocabulary.digest(), tokens.digest()];
+/// Trains a stage, from its newest checkpoint where there is one.
+pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Artifact> {
+    let config = config(run, stage)?;
+    let inputs = inputs(made.vocabulary, made.tokens, made.before)?;
     let fingerprint = run.fingerprint("checkpoint", &config, &inputs);
-    run.stage("pretrain", &config, &inputs, |run, draft| {
-        let words = tokenizer::load(vocabulary)?;
-        let (train, held_out) = shards::load(tokens)?;
-        let text = Text { train: &train, held_out: &held_out, specials: specials(&words) };
-        let (model_config, pretrain_config) = (&config.0, &run.domain.config().pretrain);
-        let folder = draft.path();
-        let mut state = match resume(run, pretrain_config, folder)? {
-            Some(state) => state,
-            None => {
-                let architecture = model_config.architecture(words.size())?;
-                let mut model = Model::new(architecture, Head::MaskedLm, run.domain.config().seed);
-                model.set_prior(&train.counts(words.size())?);
-                Pretraining::new(pretrain_config, model)
-            }
+    let rollback = rollback::of_stage(run.folder(), stage)?;
+    run.stage(&stage.kind(), &config, &inputs, |run, draft| {
+        let words = tokenizer::load(made.vocabulary)?;
+        let text = Read::open(&stage.pretrain, &words, made.tokens)?;
+        let (pretrain, folder) = (&stage.pretrain, draft.path());
+        let mut state = match (resume(run, pretrain, folder)?, rollback) {
+            (Some(state), _) => state,
+            (None, Some(rollback)) => rollback.state(run, pretrain, made.tokens.digest())?,
+            (None, None) => begin(run, pretrain, &text, made)?,
         };
-        let (seed, device) = (run.domain.config().seed, run.device);
-        let mut observer = Watch::new(run, draft, fingerprint, pretrain_config, vocabulary.path(), &state)?;
-        let done = arable_train::pretrain::pretrain(pretrain_config, &text, device, seed, &mut state, &mut observer);
+        let (seed, device) = (stage_seed(run, stage), run.device);
+        let mut observer = Watch::new(run, draft, fingerprint, stage, made, &state)?;
+        let done = arable_train::pretrain::pretrain(pretrain, &text.view(), device, seed, &mut state, &mut observer);
         observer.finish(&state)?;
         if !done.advise()? {
             return Err(Cancelled.into());
@@ -93,6 +112,63 @@ pub(crate) fn run(run: &mut Run<'_>, vocabulary: &Artifact, tokens: &Artifact) -
         );
         Ok(json!({ "text": text, "weights": state.model.parameters().digest() }))
     })
+}
+
+/// The seed of a stage: stages draw independently.
+pub(crate) fn stage_seed(run: &Run<'_>, stage: &Stage) -> Seed {
+    let seed = run.domain.config().seed;
+    if stage.name == plan::ALONE { seed } else { seed.child(&stage.name) }
+}
+
+/// The text of a stage, opened.
+pub(crate) struct Read {
+    train: Vec<Source>,
+    held_out: Vec<Source>,
+    specials: Specials,
+    vocab_size: usize,
+}
+
+impl Read {
+    pub(crate) fn open(config: &PretrainConfig, words: &Vocabulary, tokens: &Artifact) -> Result<Self> {
+        let (train, held_out) = shards::load(tokens)?;
+        // What is held out is measured whole, whatever the mixture.
+        let everything = PretrainConfig { mixture: BTreeMap::new(), ..config.clone() };
+        Ok(Self {
+            train: config.sources(train).advise()?,
+            held_out: everything.sources(held_out).advise()?,
+            specials: specials(words),
+            vocab_size: words.size(),
+        })
+    }
+
+    pub(crate) fn view(&self) -> Text<'_> {
+        Text { train: &self.train, held_out: &self.held_out, specials: self.specials }
+    }
+
+    /// How often each token occurs in the sources of the mixture.
+    fn counts(&self) -> Result<Vec<u64>> {
+        let mut all = vec![0; self.vocab_size];
+        for source in self.train.iter().filter(|source| source.weight != Ramp::constant(0.0)) {
+            let counts = source.shards.counts(self.vocab_size).advise()?;
+            all.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
+        }
+        Ok(all)
+    }
+}
+
+/// Where a stage begins: at the weights of the stage before, or at random ones; in either case with a fresh optimizer, for
+/// which the schedule warms up again.
+pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: Made<'_>) -> Result<Pretraining> {
+    let model = match made.before {
+        Some(before) => load(before)?,
+        None => {
+            let architecture = run.domain.config().model.architecture(text.vocab_size)?;
+            let mut model = Model::new(architecture, Head::MaskedLm, run.domain.config().seed);
+            model.set_prior(&text.counts()?);
+            model
+        }
+    };
+    Ok(Pretraining::new(config, model))
 }
 
 pub(crate) fn specials(vocabulary: &Vocabulary) -> Specials {
@@ -122,7 +198,7 @@ fn resume(run: &mut Run<'_>, config: &PretrainConfig, folder: &Path) -> Result<O
 }
 
 /// The lines of `metrics.jsonl`; a last line cut off by a kill is passed over.
-fn metrics(folder: &Path) -> Result<Vec<Metric>> {
+pub(crate) fn metrics(folder: &Path) -> Result<Vec<Metric>> {
     let path = folder.join(METRICS);
     if !path.exists() {
         return Ok(Vec::new());
@@ -150,6 +226,9 @@ struct Watch<'r, 'a> {
     folder: PathBuf,
     vocabulary: PathBuf,
     fingerprint: Fingerprint,
+    origin: Value,
+    /// The checkpoint before.
+    parent: Option<Digest>,
     total: u64,
     metrics: fs::File,
     events: EventWriter,
@@ -164,8 +243,8 @@ impl<'r, 'a> Watch<'r, 'a> {
         run: &'r mut Run<'a>,
         draft: &Draft,
         fingerprint: Fingerprint,
-        config: &PretrainConfig,
-        vocabulary: &Path,
+        stage: &Stage,
+        made: Made<'_>,
         state: &Pretraining,
     ) -> Result<Self> {
         let folder = draft.path().to_owned();
@@ -173,11 +252,22 @@ impl<'r, 'a> Watch<'r, 'a> {
         let events = event_file(&folder)?.unwrap_or_else(|| folder.join(tensorboard::file_name(now())));
         let earlier = if state.progress.step > 0 { clock(&folder)? } else { Clock::default() };
         let start = Instant::now();
+        let origin = json!({
+            "stage": stage,
+            "model": run.domain.config().model,
+            "tokens": made.tokens.digest(),
+            "before": made.before.map(Artifact::digest),
+            "code_version": CODE_VERSION,
+            "machine": run.facts().machine,
+            "precision": run.device.precision().name(),
+        });
         Ok(Self {
             run,
-            vocabulary: vocabulary.to_owned(),
+            vocabulary: made.vocabulary.path().to_owned(),
             fingerprint,
-            total: config.num_tokens.0,
+            origin,
+            parent: newest_valid(&folder.join(CHECKPOINTS), "step-").advise()?.0.map(|artifact| artifact.digest()),
+            total: stage.pretrain.num_tokens.0,
             metrics: fs::OpenOptions::new().create(true).append(true).open(folder.join(METRICS))?,
             events: EventWriter::append_to(&events, now())?,
             recent: [(start, state.progress.num_tokens)].into(),
@@ -215,9 +305,12 @@ impl<'r, 'a> Watch<'r, 'a> {
     }
 
     fn on_held_out(&mut self, report: &HeldOutReport) -> Result<()> {
-        self.write(&Metric::HeldOut(*report))?;
+        self.write(&Metric::HeldOut(report.clone()))?;
         self.events.scalar("held_out/loss", report.step, now(), report.loss)?;
         self.events.scalar("held_out/accuracy", report.step, now(), report.accuracy)?;
+        for (source, &loss) in &report.by_source {
+            self.events.scalar(&format!("held_out_loss/{source}"), report.step, now(), loss)?;
+        }
         self.events.flush()?;
         let Clock { wall_s, waited_s } = self.clock();
         self.run.reporter.notice(&Notice::HeldOut { report, waiting: waited_s / wall_s });
@@ -234,8 +327,9 @@ impl<'r, 'a> Watch<'r, 'a> {
         for entry in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
             fs::copy(self.vocabulary.join(entry), beside.join(entry))?;
         }
+        write_json(&beside.join(ORIGIN), &json!({ "parent": self.parent, "origin": self.origin }))?;
         let summary = json!({ "step": state.progress.step, "weights": state.model.parameters().digest() });
-        seal(&checkpoints.join(&name), &self.fingerprint, summary).advise()?;
+        self.parent = Some(seal(&checkpoints.join(&name), &self.fingerprint, summary).advise()?.digest());
         self.save_clock()?;
         point(&checkpoints, "latest", &name)?;
         let held_out = held_out_curve(&self.folder)?;
@@ -281,7 +375,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-fn checkpoint_name(step: u64) -> String {
+pub(crate) fn checkpoint_name(step: u64) -> String {
     format!("step-{step:06}")
 }
 
@@ -300,17 +394,12 @@ fn point(checkpoints: &Path, link: &str, name: &str) -> Result<()> {
 
 /// Deletes all checkpoints but the newest and the best.
 fn delete_old(checkpoints: &Path) -> Result<()> {
-    let mut names: Vec<PathBuf> = fs::read_dir(checkpoints)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    let is_checkpoint = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.strip_prefix("step-").is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
-    };
-    names.retain(is_checkpoint);
-    names.sort();
     let best = fs::read_link(checkpoints.join("best")).ok();
-    let is_best = |path: &PathBuf| best.as_deref().is_some_and(|best| path.ends_with(best));
-    for old in names.iter().rev().skip(NUM_KEPT).filter(|path| !is_best(path)) {
-        fs::remove_dir_all(old)?;
+    for step in checkpoint_steps(checkpoints).into_iter().rev().skip(NUM_KEPT) {
+        let name = checkpoint_name(step);
+        if best.as_deref() != Some(Path::new(&name)) {
+            fs::remove_dir_all(checkpoints.join(name))?;
+        }
     }
     Ok(())
 }
@@ -332,6 +421,11 @@ pub(crate) fn load(pretrained: &Artifact) -> Result<Model> {
     arable_model::load(&final_checkpoint(pretrained)?).advise()
 }
 
+/// Where a stage ended.
+pub(crate) fn state(config: &PretrainConfig, pretrained: &Artifact) -> Result<Pretraining> {
+    checkpoint::read(config, &final_checkpoint(pretrained)?).advise()
+}
+
 fn final_checkpoint(pretrained: &Artifact) -> Result<PathBuf> {
     let (newest, _) = newest_valid(&pretrained.path().join(CHECKPOINTS), "step-").advise()?;
     Ok(newest.ok_or_else(|| anyhow::anyhow!("find a checkpoint in {}", pretrained.path().display()))?.path().to_owned())
@@ -342,42 +436,76 @@ pub(crate) fn weights_digest(pretrained: &Artifact) -> Result<Digest> {
     Ok(serde_json::from_value(pretrained.manifest().summary["weights"].clone())?)
 }
 
-/// What the report says of the pretraining.
-pub(crate) fn facts(run: &Run<'_>, pretrained: &Artifact) -> Result<PretrainingFacts> {
-    let metrics = metrics(pretrained.path())?;
-    let (mut curve, mut held_out) = (Vec::new(), Vec::new());
-    for metric in &metrics {
-        match metric {
-            Metric::Step(report) => curve.push(PretrainingPoint {
-                step: report.step,
-                num_tokens: report.num_tokens,
-                loss: report.loss,
-                grad_norm: report.grad_norm,
-                learning_rate: report.learning_rate,
-            }),
-            Metric::HeldOut(report) => held_out.push(HeldOutPoint {
-                step: report.step,
-                num_tokens: report.num_tokens,
-                loss: report.loss,
-                accuracy: report.accuracy,
-            }),
-        }
-    }
-    let num_tokens = curve.last().map_or(0, |point| point.num_tokens);
-    let config = run.domain.config();
-    let model = load(pretrained)?;
-    let Clock { wall_s, waited_s } = clock(pretrained.path())?;
-    let pretrain = &config.pretrain;
-    let flops = model.architecture().flops_per_token(pretrain.mlm.mask_prob.get(), pretrain.max_length);
-    Ok(PretrainingFacts {
-        model: config.model.size.name().to_owned(),
+/// What the report says of the pretraining: the curves of all stages, one after the other.
+pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<PretrainingFacts> {
+    let model = load(plan.pretrained())?;
+    let mut facts = PretrainingFacts {
+        model: run.domain.config().model.size.name().to_owned(),
         num_parameters: model.parameters().num_elements(),
-        num_tokens,
-        flops: flops * num_tokens as f64,
-        wall_s,
-        waited_s,
-        curve: thinned(curve),
-        held_out,
+        ..PretrainingFacts::default()
+    };
+    for trained in &plan.trained {
+        let path = trained.artifact.path();
+        let (steps, num_tokens) = (facts.curve.last().map_or(0, |point| point.step), facts.num_tokens);
+        let metrics = metrics(path)?;
+        for metric in &metrics {
+            match metric {
+                Metric::Step(report) => facts.curve.push(PretrainingPoint {
+                    step: steps + report.step,
+                    num_tokens: num_tokens + report.num_tokens,
+                    loss: report.loss,
+                    grad_norm: report.grad_norm,
+                    learning_rate: report.learning_rate,
+                }),
+                Metric::HeldOut(report) if report.step > 0 => facts.held_out.push(HeldOutPoint {
+                    step: steps + report.step,
+                    num_tokens: num_tokens + report.num_tokens,
+                    loss: report.loss,
+                    accuracy: report.accuracy,
+                }),
+                Metric::HeldOut(_) => {}
+            }
+        }
+        let pretrain = &trained.stage.pretrain;
+        let stage = stage_facts(trained, &metrics, tokens)?;
+        let per_token =
+            model.architecture().flops_per_token(pretrain.mlm.mask_prob.at(0.5).get(), pretrain.max_length.at(0.5));
+        facts.num_tokens += stage.num_tokens;
+        facts.flops += per_token * stage.num_tokens as f64;
+        let Clock { wall_s, waited_s } = clock(path)?;
+        facts.wall_s += wall_s;
+        facts.waited_s += waited_s;
+        facts.stages.push(stage);
+    }
+    facts.curve = thinned(facts.curve);
+    Ok(facts)
+}
+
+fn stage_facts(trained: &Trained, metrics: &[Metric], tokens: &Artifact) -> Result<StageFacts> {
+    let state = final_checkpoint(&trained.artifact)?;
+    let progress = checkpoint::progress(&state).advise()?;
+    let names = shards::facts(tokens)?.into_iter().map(|source| source.name);
+    let total = progress.num_tokens.max(1) as f64;
+    let sources = names.zip(&progress.cursor.sources).map(|(name, place)| SourceShare {
+        name,
+        asked: place.num_asked / total,
+        reached: place.num_tokens as f64 / total,
+        num_passes: place.epoch,
+    });
+    let mut held_out = metrics.iter().filter_map(|metric| match metric {
+        Metric::HeldOut(report) => Some(&report.by_source),
+        Metric::Step(_) => None,
+    });
+    let first = held_out.next().cloned().unwrap_or_default();
+    let last = held_out.next_back().cloned().unwrap_or_else(|| first.clone());
+    let loss = |(name, before): (&String, &f64)| Some((name.clone(), [*before, *last.get(name)?]));
+    Ok(StageFacts {
+        name: trained.stage.name.clone(),
+        num_steps: progress.step,
+        num_tokens: progress.num_tokens,
+        sources: sources.filter(|source| source.asked > 0.0 || source.reached > 0.0).collect(),
+        held_out: first.iter().filter_map(loss).collect(),
+        gate: trained.gate.clone(),
     })
 }
 

@@ -8,6 +8,7 @@ use arable_tokenize::{TokenizerConfig, Vocabulary, fertility, train};
 use serde_json::json;
 
 use crate::advice::Advise;
+use crate::plan;
 use crate::results::TokenizerFacts;
 use crate::run::Run;
 use crate::stages::documents::{self, with_texts};
@@ -19,7 +20,8 @@ pub(crate) fn config(run: &Run<'_>) -> (TokenizerConfig, Vec<String>, usize) {
     let mut markers: Vec<String> = config.task.values().flat_map(|task| task.markers.clone()).collect();
     markers.sort();
     markers.dedup();
-    (config.tokenizer.clone(), markers, config.pretrain.max_length)
+    let lengths = plan::stages(config).into_iter().map(|stage| stage.pretrain.max_length.most());
+    (config.tokenizer.clone(), markers, lengths.max().unwrap_or_default())
 }
 
 pub(crate) fn inputs(corpus: &Artifact, reference: Option<&Artifact>) -> Vec<Digest> {
@@ -31,10 +33,11 @@ pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact, reference: Option<&Artif
     let config = config(run);
     run.stage("tokenizer", &config, &inputs(corpus, reference), |_, draft| {
         let (tokenizer, markers, max_length) = &config;
-        let trained = |documents: &Documents| with_texts(documents, |texts| train(tokenizer, texts, markers).advise());
+        let trained =
+            |documents: &Documents| with_texts(documents, None, |texts| train(tokenizer, texts, markers).advise());
         let vocabulary = trained(&corpus::train(corpus)?)?;
         vocabulary.save(draft.path(), *max_length).advise()?;
-        let held_out: Vec<String> = with_texts(&corpus::held_out(corpus)?, |texts| Ok(texts.collect()))?;
+        let held_out: Vec<String> = with_texts(&corpus::held_out(corpus)?, None, |texts| Ok(texts.collect()))?;
         let general = reference.map(|general| trained(&documents::load(general)?)).transpose()?;
         let fertility_general = general.map(|general| fertility(&general, &held_out));
         let facts = TokenizerFacts {

@@ -3,20 +3,28 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where its corpus cannot be made")]
 
 use std::path::Path;
+use std::slice;
 
 use arable_core::{Count, Probability, Seed};
 use arable_model::{Architecture, Head, Model, ModelConfig, Size};
 use arable_tensor::{Device, Precision};
 use arable_tokenize::{Shards, TokenizerConfig, Vocabulary, pack, train};
+use arable_train::loader::Source;
 use arable_train::objective::mlm::Specials;
 use arable_train::pretrain::{MemoryConfig, Observer, PretrainConfig, Pretraining, Text, pretrain};
+use arable_train::ramp::Ramp;
 use tempfile::TempDir;
+
+/// A source with all of a mixture.
+pub fn source(shards: Shards) -> Source {
+    Source { name: "pumps".into(), shards, weight: Ramp::constant(1.0) }
+}
 
 /// Shards in a folder of their own.
 pub struct Corpus {
     pub vocabulary: Vocabulary,
-    pub train: Shards,
-    pub held_out: Shards,
+    pub train: Source,
+    pub held_out: Source,
     _folder: TempDir,
 }
 
@@ -39,13 +47,20 @@ impl Corpus {
             let path: &Path = &folder.path().join(name);
             std::fs::create_dir(path).unwrap();
             pack(&vocabulary, documents, path).unwrap();
-            Shards::open(path).unwrap()
+            source(Shards::open(path).unwrap())
         };
         let (train, held_out) = (shards("train", &documents), shards("held_out", &documents[..4]));
         Self { vocabulary, train, held_out, _folder: folder }
     }
 
-    /// Pretrains a model of width 128 with dropout.
+    /// A model of width 128 that was not trained.
+    pub fn model(&self) -> Model {
+        let model = ModelConfig { size: Size::Nano, ..ModelConfig::default() };
+        let architecture: Architecture = model.architecture(self.vocabulary.size()).unwrap();
+        Model::new(architecture, Head::MaskedLm, Seed(1))
+    }
+
+    /// Pretrains it with dropout.
     pub fn pretrain(
         &self,
         config: &PretrainConfig,
@@ -55,11 +70,9 @@ impl Corpus {
         let device = Device::cpu(num_threads, precision).unwrap();
         let vocabulary = &self.vocabulary;
         let specials = Specials { cls: vocabulary.cls_id(), sep: vocabulary.sep_id(), mask: vocabulary.mask_id() };
-        let text = Text { train: &self.train, held_out: &self.held_out, specials };
-        let model = ModelConfig { size: Size::Nano, ..ModelConfig::default() };
-        let architecture: Architecture = model.architecture(vocabulary.size()).unwrap();
-        let model = Model::new(architecture, Head::MaskedLm, Seed(1));
-        let mut state = Pretraining::new(config, model);
+        let (train, held_out) = (slice::from_ref(&self.train), slice::from_ref(&self.held_out));
+        let text = Text { train, held_out, specials };
+        let mut state = Pretraining::new(config, self.model());
         assert!(pretrain(config, &text, &device, Seed(2), &mut state, observer).unwrap());
         state
     }
@@ -69,7 +82,7 @@ impl Corpus {
 pub fn config(num_steps: u64, memory: MemoryConfig) -> PretrainConfig {
     PretrainConfig {
         num_tokens: Count(num_steps * 7000 - 3000),
-        tokens_per_batch: 7000,
+        tokens_per_batch: Ramp::constant(7000),
         dropout: Probability::new(0.1).unwrap(),
         held_out_every: 1000,
         memory,

@@ -1,0 +1,230 @@
+//! The plan of a pretraining: its stages, each with every setting filled in.
+
+use std::collections::BTreeMap;
+
+use arable_core::{Count, Probability};
+use arable_train::objective::mlm::MlmConfig;
+use arable_train::pretrain::{PretrainConfig, Trained};
+use arable_train::ramp::Ramp;
+use arable_train::schedule::ScheduleConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Config;
+
+/// One stage of a plan, as it is written: what it does not say is as in `[pretrain]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StageConfig {
+    /// What the stage is called; unique in the plan.
+    pub name: String,
+    /// Tokens to train on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_tokens: Option<Count>,
+    /// Shares of the sources by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<BTreeMap<String, Ramp<f64>>>,
+    /// Tokens in a batch, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_batch: Option<Ramp<usize>>,
+    /// Tokens in a sequence, at most, special ones included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<Ramp<usize>>,
+    /// The peak learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// How the learning rate rises and falls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleConfig>,
+    /// Decoupled weight decay of AdamW.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Probability of dropout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<Probability>,
+    /// Which tokens are hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlm: Option<MlmConfig>,
+    /// Which weights are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<Trained>,
+    /// What must hold at the end of the stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateConfig>,
+}
+
+/// What must hold at the end of a stage before the next one begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateConfig {
+    /// An SQL expression over what was measured, such as `change < -noise AND change_novels < 0.1`; `arable plan` lists
+    /// the names.
+    pub holds: String,
+    /// What happens when it does not hold.
+    #[serde(default)]
+    pub on_fail: OnFail,
+}
+
+/// What happens when a gate does not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFail {
+    /// The run stops, with exit code 3. What was trained stays.
+    #[default]
+    Stop,
+    /// A warning, and the run goes on.
+    Warn,
+    /// The run goes on from where the stage began, as if it had not been, and ends with exit code 3.
+    RollBack,
+}
+
+/// One stage with every setting filled in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stage {
+    /// What it is called.
+    pub name: String,
+    /// How it trains.
+    pub pretrain: PretrainConfig,
+    /// What must hold at its end.
+    pub gate: Option<GateConfig>,
+}
+
+impl Stage {
+    /// The kind of its artifact.
+    pub fn kind(&self) -> String {
+        if self.name == ALONE { ALONE.to_owned() } else { format!("{ALONE}-{}", self.name) }
+    }
+
+    /// Optimizer steps, about: batches of mixed lengths are seldom full.
+    pub fn num_steps(&self) -> u64 {
+        let [from, to] = self.pretrain.tokens_per_batch.ends();
+        (2.0 * self.pretrain.num_tokens.0 as f64 / (from + to) as f64).ceil() as u64
+    }
+}
+
+/// The name of the only stage of a configuration without any `[[stage]]`.
+pub const ALONE: &str = "pretrain";
+
+/// The stages in order; without any `[[stage]]`, one as `[pretrain]` says.
+pub fn stages(config: &Config) -> Vec<Stage> {
+    let defaults = &config.pretrain;
+    if config.stage.is_empty() {
+        return vec![Stage { name: ALONE.to_owned(), pretrain: defaults.clone(), gate: None }];
+    }
+    config.stage.iter().map(|stage| stage.resolve(defaults)).collect()
+}
+
+impl StageConfig {
+    fn resolve(&self, defaults: &PretrainConfig) -> Stage {
+        let d = defaults.clone();
+        let pretrain = PretrainConfig {
+            num_tokens: self.num_tokens.unwrap_or(d.num_tokens),
+            mixture: self.mixture.clone().unwrap_or(d.mixture),
+            tokens_per_batch: self.tokens_per_batch.unwrap_or(d.tokens_per_batch),
+            max_length: self.max_length.unwrap_or(d.max_length),
+            learning_rate: self.learning_rate.unwrap_or(d.learning_rate),
+            schedule: self.schedule.unwrap_or(d.schedule),
+            weight_decay: self.weight_decay.unwrap_or(d.weight_decay),
+            dropout: self.dropout.unwrap_or(d.dropout),
+            mlm: self.mlm.unwrap_or(d.mlm),
+            train: self.train.unwrap_or(d.train),
+            ..d
+        };
+        Stage { name: self.name.clone(), pretrain, gate: self.gate.clone() }
+    }
+}
+
+/// A setting of a stage that cannot be: its key below the stage, what was tried, and a hint.
+pub(crate) type Flaw = (&'static str, String, &'static str);
+
+impl Stage {
+    /// The first setting that cannot be, for a model that takes sequences of `most` tokens and a corpus with `sources`.
+    pub(crate) fn flaw(&self, most: usize, sources: &[&str]) -> Option<Flaw> {
+        let config = &self.pretrain;
+        let lengths = config.max_length.ends();
+        if let Some(length) = lengths.iter().find(|length| !(8..=most).contains(*length)) {
+            let message = format!("use `max_length` = {length} with `model.max_position_embeddings` = {most}");
+            return Some(("max_length", message, "a length is at least 8 and at most what the model takes"));
+        }
+        let batches = config.tokens_per_batch.ends();
+        if let Some(idx) = (0..2).find(|&idx| batches[idx] < lengths[idx]) {
+            let message = format!("fill batches of {} tokens with sequences of {}", batches[idx], lengths[idx]);
+            return Some(("tokens_per_batch", message, "a batch holds at least one sequence"));
+        }
+        if config.num_tokens.0 == 0 {
+            return Some(("num_tokens", "train on 0 tokens".into(), "give a budget such as \"50M\""));
+        }
+        if !(config.learning_rate.is_finite() && config.learning_rate > 0.0) {
+            let message = format!("use a learning rate of {}", config.learning_rate);
+            return Some(("learning_rate", message, "a learning rate is above 0"));
+        }
+        if !(0.0..=f64::MAX).contains(&config.train.embeddings_rate) {
+            let message = format!("use an `embeddings_rate` of {}", config.train.embeddings_rate);
+            return Some(("train.embeddings_rate", message, "0 freezes them, 1 trains them as the rest"));
+        }
+        mixture_flaw(&config.mixture, sources)
+    }
+}
+
+fn mixture_flaw(mixture: &BTreeMap<String, Ramp<f64>>, sources: &[&str]) -> Option<Flaw> {
+    const KEY: &str = "mixture";
+    if let Some(name) = mixture.keys().find(|name| !sources.contains(&name.as_str())) {
+        let message = format!("mix source `{name}`; there are {}", sources.join(", "));
+        return Some((KEY, message, "a mixture names sources of the corpus"));
+    }
+    let ends = || mixture.values().map(Ramp::ends);
+    if ends().flatten().any(|share| !(0.0..=f64::MAX).contains(&share)) {
+        return Some((KEY, "mix shares below 0".into(), "a share is 0 or more; only their ratios count"));
+    }
+    let nothing = |end: usize| ends().map(|ends| ends[end]).sum::<f64>() == 0.0;
+    let is_empty = !mixture.is_empty() && (nothing(0) || nothing(1));
+    is_empty.then(|| (KEY, "mix nothing".into(), "at the beginning and at the end some source has a share above 0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_stage_is_as_pretrain_says_but_for_what_it_says() {
+        assert_eq!(stages(&config("")).iter().map(Stage::kind).collect::<Vec<_>>(), ["pretrain"]);
+        let plan = stages(&config(
+            "pretrain.learning_rate = 1e-3\npretrain.num_tokens = '5M'\n\
+             [[stage]]\nname = 'general'\nmixture = { novels = 1 }\n\
+             [[stage]]\nname = 'domain'\nnum_tokens = '2M'\nmixture = { novels = [1, 0.1], notes = 3 }\n\
+             max_length = [64, 128]\nschedule = { cosine = { floor = 0.1 } }\ntrain = { last_layers = 2 }\n\
+             gate = { holds = 'change < 0', on_fail = 'roll_back' }",
+        ));
+        assert_eq!(plan[1].kind(), "pretrain-domain");
+        let [general, domain] = [0, 1].map(|idx| &plan[idx].pretrain);
+        assert_eq!((general.num_tokens, domain.num_tokens), (Count(5_000_000), Count(2_000_000)));
+        assert_eq!((general.learning_rate, domain.learning_rate), (1e-3, 1e-3));
+        assert_eq!((general.max_length.at(0.5), domain.max_length.at(0.5)), (128, 96));
+        assert_eq!(plan[1].gate.as_ref().unwrap().on_fail, OnFail::RollBack);
+        assert!(plan.iter().all(|stage| stage.flaw(512, &["novels", "notes"]).is_none()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        for (text, key, said) in [
+            ("mixture = { poems = 1 }", "mixture", "mix source `poems`"),
+            ("mixture = { novels = -1 }", "mixture", "below 0"),
+            ("mixture = { novels = [1, 0] }", "mixture", "mix nothing"),
+            ("max_length = [64, 1024]", "max_length", "1024"),
+            ("max_length = [4, 64]", "max_length", "4"),
+            ("tokens_per_batch = [4096, 100]", "tokens_per_batch", "100"),
+            ("num_tokens = 0", "num_tokens", "0 tokens"),
+            ("learning_rate = 0.0", "learning_rate", "of 0"),
+            ("train = { embeddings_rate = -1.0 }", "train.embeddings_rate", "-1"),
+        ] {
+            let plan = stages(&config(&format!("[[stage]]\nname = 'a'\n{text}")));
+            let (found, message, _) = plan[0].flaw(512, &["novels"]).expect(text);
+            assert_eq!(found, key);
+            assert!(message.contains(said), "{message}");
+        }
+    }
+}
