@@ -336,6 +336,23 @@ pub enum ConfigCommand {
 }
 
 impl Args {
+    /// Reads the command line. Of a flag that may be repeated, clap keeps the values on one side of the command only; here all
+    /// of `--set` count, in order.
+    ///
+    /// # Errors
+    /// When it is no command line of this program, or help is asked for.
+    pub fn read<T: Into<String>>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let line: Vec<String> = line.into_iter().map(Into::into).collect();
+        let mut args = Self::try_parse_from(&line)?;
+        let after = |(idx, word): (usize, &String)| match word.strip_prefix("--set") {
+            Some("") => line.get(idx + 1).cloned(),
+            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+            None => None,
+        };
+        args.global.sets = line.iter().enumerate().filter_map(after).collect();
+        Ok(args)
+    }
+
     /// The flags that were given and that the command has no use for. A setting that cannot take effect is an error,
     /// so the caller refuses them.
     pub fn without_effect(&self) -> Vec<&'static str> {
@@ -395,7 +412,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Args {
-        Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}\n{error}"))
+        Args::read(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}\n{error}"))
     }
 
     /// The lines of the help texts that start with the program's name.
@@ -424,7 +441,8 @@ mod tests {
         assert_eq!(args.command, Command::Run { dry_run: true });
         assert_eq!((args.global.threads, args.global.precision), (Some(2), Some(Precision::Bf16)));
         assert!(args.global.verbose);
-        assert_eq!(parse("arable run --set a=1 --set b.c=x=y").global.sets, ["a=1", "b.c=x=y"]);
+        assert_eq!(args.global.sets, ["a=1", "b.c=x=y"]);
+        assert_eq!(parse("arable --set=a=1 run --set b=2 --set=c=3").global.sets, ["a=1", "b=2", "c=3"]);
         assert!(Args::try_parse_from(["arable", "run", "--threads", "0"]).is_err());
     }
 

@@ -15,12 +15,11 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use arable_pipeline::bench::Shape;
-use clap::Parser;
 
 use crate::args::{Args, Command, ConfigCommand};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::read(std::env::args()) {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::html::{Section, no_break, nothing};
-use super::{COMMANDS, figures, findings, format};
+use super::{COMMANDS, figures, findings, format, stages};
 use crate::results::{CorpusFacts, Results};
 
 /// The pretraining curves.
@@ -31,6 +31,7 @@ pub(super) fn pretraining(results: &Results) -> Section {
                     }
                 }
             }
+            (stages::table(facts))
         },
     }
 }

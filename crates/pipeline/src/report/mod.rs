@@ -15,6 +15,7 @@ mod markdown;
 mod measured;
 mod profile;
 mod scale;
+mod stages;
 mod terminal;
 
 pub use html::html;
