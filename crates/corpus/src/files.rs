@@ -2,9 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::archive;
 use crate::config::{Format, PACKED};
+use crate::reject::RejectReason;
 use arable_core::{Digest, Digester, Hint};
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
@@ -64,13 +66,13 @@ pub enum FileError {
         /// What the decoder says.
         source: io::Error,
     },
-    /// A packed file that expands beyond all measure.
+    /// A packed file that is made to do harm; a source goes on after it with the next file.
     #[error("unpack `{}`", path.display())]
-    Bomb {
+    Refused {
         /// The file.
         path: PathBuf,
-        /// By how much it expands.
-        source: io::Error,
+        /// What is wrong with it.
+        source: RejectReason,
     },
     /// A file that is not what its name says.
     #[error("read `{}` as {format}", path.display())]
@@ -114,7 +116,7 @@ impl Hint for FileError {
             Self::Unreadable { .. } => {
                 Some("the file is damaged, was cut off, or is something else; write it again".to_owned())
             }
-            Self::Bomb { .. } => Some("no text is packed like that; look at the file before you unpack it".to_owned()),
+            Self::Refused { source, .. } => Some(source.advice()),
             Self::Io { .. } => Some("check that the file may be read".to_owned()),
         }
     }
@@ -340,24 +342,24 @@ const MAX_EXPANSION: u64 = 200;
 /// What may come out of anything.
 const HARMLESS_BYTES: u64 = 1 << 30;
 
-/// Bytes that expand to much more than text does.
-#[derive(Debug, thiserror::Error)]
-#[error("it expands more than {MAX_EXPANSION} times, to over {} GiB", HARMLESS_BYTES >> 30)]
-struct Expands;
-
 /// An error when `num_bytes` is too much to come out of `num_packed`.
 pub(crate) fn check_expansion(num_packed: u64, num_bytes: u64) -> io::Result<()> {
     if num_bytes > HARMLESS_BYTES && num_bytes / MAX_EXPANSION > num_packed {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, Expands));
+        return Err(refused(RejectReason::Expands { max_times: MAX_EXPANSION, bytes: HARMLESS_BYTES }));
     }
     Ok(())
+}
+
+/// An error of reading that [`refusal`] finds again.
+pub(crate) fn refused(reason: RejectReason) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 /// Names the file in an error that came while reading it.
 pub(crate) fn reading_failed(path: &Path, source: io::Error) -> FileError {
     let path = path.to_owned();
-    if is_bomb(&source) {
-        return FileError::Bomb { path, source };
+    if let Some(source) = refusal(&source) {
+        return FileError::Refused { path, source };
     }
     match source.kind() {
         // What decoders say; the system itself says none of these about a regular file.
@@ -371,16 +373,18 @@ pub(crate) fn reading_failed(path: &Path, source: io::Error) -> FileError {
     }
 }
 
-/// Whether it is [`Expands`], however deep readers of archives have wrapped it.
-fn is_bomb(error: &io::Error) -> bool {
+/// Why a file is refused, however deep readers of archives have wrapped it.
+pub(crate) fn refusal(error: &io::Error) -> Option<RejectReason> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
     while let Some(error) = cause {
-        if error.is::<Expands>() || error.downcast_ref::<io::Error>().is_some_and(is_bomb) {
-            return true;
+        let inner = error.downcast_ref::<io::Error>().or(error.downcast_ref::<Arc<io::Error>>().map(|error| &**error));
+        let inner = || inner.and_then(refusal);
+        if let Some(reason) = error.downcast_ref::<RejectReason>().cloned().or_else(inner) {
+            return Some(reason);
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 fn is_packed(path: &Path) -> bool {

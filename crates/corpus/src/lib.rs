@@ -23,6 +23,7 @@ mod hazard;
 mod html;
 mod ids;
 mod lines;
+mod markdown;
 mod near;
 mod noise;
 mod overlap;

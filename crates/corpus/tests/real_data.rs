@@ -193,9 +193,8 @@ fn planted_sentences_are_found_however_they_are_spaced() {
     let document = |(i, (id, text)): (usize, &(String, String))| Document {
         id: id.clone(),
         source: "s".to_owned(),
-        group: None,
-        time: None,
         text: format!("Unrelated words {i} before. {} And after.", text.replace(" - ", "-").replace(" , ", ", ")),
+        ..Document::default()
     };
     let documents: Vec<Document> = set.texts.iter().enumerate().map(document).collect();
     let removed = |documents: &[Document], set| {
