@@ -102,7 +102,8 @@ pub(crate) fn extension(name: &str) -> Option<String> {
 pub struct SourceConfig {
     /// What the source is called; unique in the corpus, without `/`.
     pub name: String,
-    /// A file, a folder (read with all its subfolders) or a glob such as `notes/**/*.txt.gz`, relative to the data root.
+    /// A file, a folder (read with all its subfolders) or a glob such as `notes/**/*.txt.gz`, relative to the data root; or
+    /// the same in a bucket: `s3://bucket/notes/*.jsonl.gz`, `gs://...`, `az://...`.
     /// Of archives (`.tar`, `.tar.gz`, `.tgz`, `.zip` and so on) the members are read. What is packed
     /// with gzip, zstd, bzip2 or xz is unpacked.
     pub path: String,

@@ -97,6 +97,9 @@ pub enum FileError {
 impl Hint for FileError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Missing { path, .. } if path.to_string_lossy().contains("://") => Some(
+                "objects in buckets are read as sources, by `s3://`, `gs://` or `az://`; fetch others first".to_owned(),
+            ),
             Self::Missing { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::Missing { .. } => Some("paths are relative to the data root; check the path's spelling".to_owned()),
             Self::NoMatch { extensions, .. } | Self::UnknownFormat { extensions, .. } => {
@@ -136,9 +139,25 @@ pub(crate) struct FoundFile {
 impl FoundFile {
     fn new(path: PathBuf, base: &Path, root: &Path) -> Self {
         let name = slashed(path.strip_prefix(base).unwrap_or(&path));
-        let shown = slashed(path.strip_prefix(root).unwrap_or(&path));
+        let shown = address(&path).unwrap_or_else(|| slashed(path.strip_prefix(root).unwrap_or(&path)));
         Self { path, name, shown }
     }
+}
+
+/// The folder of objects that were fetched.
+const FETCHED: &str = "fetched-objects";
+
+/// Where below `folder` the object at `address` (`s3://bucket/key`) has to lie once it was fetched, so that readers show
+/// it by its address. A glob stays a glob.
+pub fn fetched_path(folder: &Path, address: &str) -> PathBuf {
+    folder.join(FETCHED).join(address.replacen("://", "/", 1))
+}
+
+/// The address of an object that was fetched.
+fn address(path: &Path) -> Option<String> {
+    let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    let at = parts.iter().rposition(|part| part == FETCHED)?;
+    Some(format!("{}://{}", parts.get(at + 1)?, parts[at + 2..].join("/")))
 }
 
 fn slashed(path: &Path) -> String {
@@ -174,15 +193,31 @@ pub(crate) fn find_files(path: &str, root: &Path, extensions: &[&'static str]) -
 /// # Errors
 /// When there is no such file or one cannot be read.
 pub fn content_digest(path: &str, root: &Path) -> Result<Digest, FileError> {
-    let mut extensions: Vec<&'static str> =
-        Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect();
-    extensions.extend(["conll", "iob", "bio"].iter().chain(&archive::EXTENSIONS));
     let mut digester = Digester::default();
-    for file in find_files(path, root, &extensions)? {
+    for file in find_files(path, root, &all_extensions())? {
         let content = digest_of_file(&file.path).map_err(|error| reading_failed(&file.path, error))?;
         digester.update(file.name.as_bytes()).update(content.as_bytes());
     }
     Ok(digester.finish())
+}
+
+fn all_extensions() -> Vec<&'static str> {
+    let formats = Format::ALL.iter().flat_map(|format| format.extensions());
+    formats.chain(&["conll", "iob", "bio"]).chain(&archive::EXTENSIONS).copied().collect()
+}
+
+/// Whether a file's name tells that it can be read.
+pub fn is_readable_name(name: &str) -> bool {
+    has_extension(Path::new(name), &all_extensions())
+}
+
+/// What a glob over paths matches.
+///
+/// # Errors
+/// When it cannot be understood.
+pub fn path_matcher(pattern: &str) -> Result<impl Fn(&str) -> bool + use<>, FileError> {
+    let matcher = member_matcher(pattern)?;
+    Ok(move |path: &str| matcher.is_match(path))
 }
 
 fn digest_of_file(path: &Path) -> io::Result<Digest> {
