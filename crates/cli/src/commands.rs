@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use arable_ledger::{RunRecord, RunStatus, list_records};
 use arable_pipeline::advice::{Advise, with_hint};
+use arable_pipeline::buckets::OPTION_PREFIXES;
 use arable_pipeline::domain::{Config, Domain};
 use arable_pipeline::results::Results;
 use arable_pipeline::run::{Finished, Run, stored_precision};
@@ -30,7 +31,16 @@ pub fn out(global: &Global) -> PathBuf {
 /// The domain that the flags name.
 pub fn load(global: &Global) -> Result<Domain> {
     let path = global.config.clone().unwrap_or_else(|| CONFIG.into());
-    Domain::load(&path, &global.sets)
+    load_from(&path, &global.sets)
+}
+
+/// The domain that a file says, with what the environment says about buckets.
+fn load_from(path: &Path, sets: &[String]) -> Result<Domain> {
+    let is_about_buckets = |name: &str| OPTION_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let store_options =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let store_options = store_options.filter(|(name, _)| is_about_buckets(name)).collect();
+    Ok(Domain { store_options, ..Domain::load(path, sets)? })
 }
 
 /// The precision that the flags ask for.
@@ -86,7 +96,7 @@ pub fn run(global: &Global) -> Result<()> {
 /// Goes on with a run, from its own resolved configuration.
 pub fn resume(global: &Global, name: Option<&str>) -> Result<()> {
     let folder = find_run(global, name)?;
-    let domain = Domain::load(&folder.join("resolved.toml"), &[])?;
+    let domain = load_from(&folder.join("resolved.toml"), &[])?;
     let precision = stored_precision(&folder)?;
     let finished = execute(global, &domain, precision)?;
     show(global, finished, "arable report")

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 /// What names a document inside its corpus.
 pub type DocumentId = String;
 
-/// A piece of raw text with id, source, time and group. Text is immutable; curation adds decisions beside it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A piece of raw text with id, source, time, group, origin, licence and labels. Text is immutable; curation adds decisions
+/// beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Unique in the corpus.
     pub id: DocumentId,
@@ -18,6 +19,15 @@ pub struct Document {
     /// When it was written, as ISO 8601 text of any precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// Where inside its source it comes from: a site, a journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The licence that it may be used under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// Labels that it came with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// The text.
     pub text: String,
 }

@@ -191,9 +191,8 @@ mod tests {
         let document = |(i, text): (usize, &String)| Document {
             id: format!("s/{i}"),
             source: "s".into(),
-            group: None,
-            time: None,
             text: text.clone(),
+            ..Document::default()
         };
         texts.iter().enumerate().map(document).collect()
     }

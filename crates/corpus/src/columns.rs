@@ -20,11 +20,14 @@ use crate::scorers::Scorers;
 use crate::store::{Block, Documents, StoreError};
 
 /// The columns of text, with what they mean. They come first.
-pub(crate) const TEXTS: [(&str, &str); 6] = [
+pub(crate) const TEXTS: [(&str, &str); 9] = [
     ("id", "The document's id, after its source and `/`."),
     ("source", "The source it comes from."),
     ("group", "What must stay on one side of a split; in double quotes, because SQL has a word `group`."),
     ("time", "When it was written, as it is given."),
+    ("origin", "Where inside its source it comes from (a site, a journal)."),
+    ("licence", "The licence that it may be used under."),
+    ("labels", "The labels that it came with, joined by `;`."),
     ("text", "The text."),
     ("language", "The language, as ISO 639-3 has it (`eng`); empty where it cannot be told."),
 ];
@@ -87,11 +90,16 @@ pub(crate) fn schema() -> Schema {
 /// Documents as rows; without their texts, these are null.
 pub(crate) fn table(documents: &[Document], attributes: &[Attributes], with_text: bool) -> RecordBatch {
     let documents = documents.iter();
+    let joined = |document: &Document| Some(document.labels.join(";")).filter(|labels| !labels.is_empty());
+    let labels: Vec<Option<String>> = documents.clone().map(joined).collect();
     let mut columns = vec![
         texts(documents.clone().map(|document| Some(document.id.as_str()))),
         texts(documents.clone().map(|document| Some(document.source.as_str()))),
         texts(documents.clone().map(|document| document.group.as_deref())),
         texts(documents.clone().map(|document| document.time.as_deref())),
+        texts(documents.clone().map(|document| document.origin.as_deref())),
+        texts(documents.clone().map(|document| document.licence.as_deref())),
+        texts(labels.iter().map(Option::as_deref)),
         texts(documents.map(|document| with_text.then_some(document.text.as_str()))),
         texts(attributes.iter().map(|attributes| Some(attributes.language.as_str()))),
     ];
@@ -264,7 +272,8 @@ mod tests {
     use crate::store::write_documents;
 
     fn document(id: &str, text: &str) -> Document {
-        Document { id: id.into(), source: "s".into(), group: None, time: Some("2020".into()), text: text.into() }
+        let (time, labels) = (Some("2020".into()), vec!["a".into(), "b".into()]);
+        Document { id: id.into(), source: "s".into(), time, labels, text: text.into(), ..Document::default() }
     }
 
     #[test]

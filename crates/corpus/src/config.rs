@@ -19,7 +19,7 @@ use crate::relevance::RelevanceConfig;
 pub enum Format {
     /// One JSON object per line.
     Jsonl,
-    /// One JSON array of objects.
+    /// One JSON array of objects, or one object of objects, which then have the field `@key`.
     Json,
     /// Comma-separated values with a line of column names.
     Csv,
@@ -27,6 +27,8 @@ pub enum Format {
     Tsv,
     /// Plain text.
     Text,
+    /// Markdown, a document for each file, its markup kept: `text`, `title`, and what its front matter says, by name.
+    Markdown,
     /// XML, a document for each element that `record` names.
     Xml,
     /// Parquet, a document for each row.
@@ -41,12 +43,13 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Jsonl,
         Self::Json,
         Self::Csv,
         Self::Tsv,
         Self::Text,
+        Self::Markdown,
         Self::Xml,
         Self::Parquet,
         Self::Arrow,
@@ -66,7 +69,8 @@ impl Format {
             Self::Json => &["json"],
             Self::Csv => &["csv"],
             Self::Tsv => &["tsv", "tab"],
-            Self::Text => &["txt", "text", "md"],
+            Self::Text => &["txt", "text"],
+            Self::Markdown => &["md", "markdown"],
             Self::Xml => &["xml"],
             Self::Parquet => &["parquet"],
             Self::Arrow => &["arrow", "arrows", "feather", "ipc"],
@@ -98,14 +102,16 @@ pub(crate) fn extension(name: &str) -> Option<String> {
 pub struct SourceConfig {
     /// What the source is called; unique in the corpus, without `/`.
     pub name: String,
-    /// A file, a folder (read with all its subfolders) or a glob such as `notes/**/*.txt.gz`, relative to the data root.
+    /// A file, a folder (read with all its subfolders) or a glob such as `notes/**/*.txt.gz`, relative to the data root; or
+    /// the same in a bucket: `s3://bucket/notes/*.jsonl.gz`, `gs://...`, `az://...`.
     /// Of archives (`.tar`, `.tar.gz`, `.tgz`, `.zip` and so on) the members are read. What is packed
     /// with gzip, zstd, bzip2 or xz is unpacked.
     pub path: String,
     /// How files are cut into documents; by default told by each file's name.
     #[serde(default)]
     pub format: Option<Format>,
-    /// The field that holds the text.
+    /// The field that holds the text, or a list of texts, which are joined by line ends. Fields inside fields are paths:
+    /// `article/body`.
     #[serde(default = "text_field")]
     pub text: String,
     /// The field that names a document; by default `id` where there is one.
@@ -117,6 +123,19 @@ pub struct SourceConfig {
     /// The field of the time of writing; by default `time` where there is one.
     #[serde(default)]
     pub time: Option<String>,
+    /// The field of where inside the source a document comes from, such as a site or a journal. A record without it has
+    /// none.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// The field of a document's licence; a record without it has the `default_licence`, or none.
+    #[serde(default)]
+    pub licence: Option<String>,
+    /// The licence of documents that name none, such as `CC-BY-4.0`.
+    #[serde(default)]
+    pub default_licence: Option<String>,
+    /// The field of a document's labels: a list, or one text cut at `;`. A record without it has none.
+    #[serde(default)]
+    pub labels: Option<String>,
     /// XML only: the element that is a document, by name or by the end of its path. Fields are then paths below it:
     /// `Abstract/AbstractText`, `@id` for an attribute, `.` for all its text, `/Set/@name` for an attribute around it.
     #[serde(default)]
@@ -127,6 +146,9 @@ pub struct SourceConfig {
     /// Plain text only: a document for each paragraph (set off by blank lines) instead of each file.
     #[serde(default)]
     pub paragraphs: bool,
+    /// Plain text only: a document for each line that is not blank.
+    #[serde(default)]
+    pub lines: bool,
     /// The encoding of text, such as `windows-1252`; by default UTF-8, or what a file's bytes tell where they are not.
     /// `utf-8` rejects all else.
     #[serde(default)]
@@ -144,9 +166,14 @@ impl SourceConfig {
             id: None,
             group: None,
             time: None,
+            origin: None,
+            licence: None,
+            default_licence: None,
+            labels: None,
             record: None,
             members: None,
             paragraphs: false,
+            lines: false,
             encoding: None,
         }
     }

@@ -519,7 +519,7 @@ mod tests {
 
     fn document(id: &str, time: Option<&str>, text: &str) -> Document {
         let time = time.map(str::to_owned);
-        Document { id: format!("s/{id}"), source: "s".into(), group: None, time, text: text.into() }
+        Document { id: format!("s/{id}"), source: "s".into(), time, text: text.into(), ..Document::default() }
     }
 
     fn with_rules(rules: &[(&str, &str)]) -> CorpusConfig {

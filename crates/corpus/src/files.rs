@@ -2,9 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::archive;
 use crate::config::{Format, PACKED};
+use crate::reject::RejectReason;
 use arable_core::{Digest, Digester, Hint};
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
@@ -64,13 +66,13 @@ pub enum FileError {
         /// What the decoder says.
         source: io::Error,
     },
-    /// A packed file that expands beyond all measure.
+    /// A packed file that is made to do harm; a source goes on after it with the next file.
     #[error("unpack `{}`", path.display())]
-    Bomb {
+    Refused {
         /// The file.
         path: PathBuf,
-        /// By how much it expands.
-        source: io::Error,
+        /// What is wrong with it.
+        source: RejectReason,
     },
     /// A file that is not what its name says.
     #[error("read `{}` as {format}", path.display())]
@@ -95,6 +97,9 @@ pub enum FileError {
 impl Hint for FileError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Missing { path, .. } if path.to_string_lossy().contains("://") => Some(
+                "objects in buckets are read as sources, by `s3://`, `gs://` or `az://`; fetch others first".to_owned(),
+            ),
             Self::Missing { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::Missing { .. } => Some("paths are relative to the data root; check the path's spelling".to_owned()),
             Self::NoMatch { extensions, .. } | Self::UnknownFormat { extensions, .. } => {
@@ -114,7 +119,7 @@ impl Hint for FileError {
             Self::Unreadable { .. } => {
                 Some("the file is damaged, was cut off, or is something else; write it again".to_owned())
             }
-            Self::Bomb { .. } => Some("no text is packed like that; look at the file before you unpack it".to_owned()),
+            Self::Refused { source, .. } => Some(source.advice()),
             Self::Io { .. } => Some("check that the file may be read".to_owned()),
         }
     }
@@ -134,9 +139,25 @@ pub(crate) struct FoundFile {
 impl FoundFile {
     fn new(path: PathBuf, base: &Path, root: &Path) -> Self {
         let name = slashed(path.strip_prefix(base).unwrap_or(&path));
-        let shown = slashed(path.strip_prefix(root).unwrap_or(&path));
+        let shown = address(&path).unwrap_or_else(|| slashed(path.strip_prefix(root).unwrap_or(&path)));
         Self { path, name, shown }
     }
+}
+
+/// The folder of objects that were fetched.
+const FETCHED: &str = "fetched-objects";
+
+/// Where below `folder` the object at `address` (`s3://bucket/key`) has to lie once it was fetched, so that readers show
+/// it by its address. A glob stays a glob.
+pub fn fetched_path(folder: &Path, address: &str) -> PathBuf {
+    folder.join(FETCHED).join(address.replacen("://", "/", 1))
+}
+
+/// The address of an object that was fetched.
+fn address(path: &Path) -> Option<String> {
+    let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    let at = parts.iter().rposition(|part| part == FETCHED)?;
+    Some(format!("{}://{}", parts.get(at + 1)?, parts[at + 2..].join("/")))
 }
 
 fn slashed(path: &Path) -> String {
@@ -172,15 +193,31 @@ pub(crate) fn find_files(path: &str, root: &Path, extensions: &[&'static str]) -
 /// # Errors
 /// When there is no such file or one cannot be read.
 pub fn content_digest(path: &str, root: &Path) -> Result<Digest, FileError> {
-    let mut extensions: Vec<&'static str> =
-        Format::ALL.iter().flat_map(|format| format.extensions()).copied().collect();
-    extensions.extend(["conll", "iob", "bio"].iter().chain(&archive::EXTENSIONS));
     let mut digester = Digester::default();
-    for file in find_files(path, root, &extensions)? {
+    for file in find_files(path, root, &all_extensions())? {
         let content = digest_of_file(&file.path).map_err(|error| reading_failed(&file.path, error))?;
         digester.update(file.name.as_bytes()).update(content.as_bytes());
     }
     Ok(digester.finish())
+}
+
+fn all_extensions() -> Vec<&'static str> {
+    let formats = Format::ALL.iter().flat_map(|format| format.extensions());
+    formats.chain(&["conll", "iob", "bio"]).chain(&archive::EXTENSIONS).copied().collect()
+}
+
+/// Whether a file's name tells that it can be read.
+pub fn is_readable_name(name: &str) -> bool {
+    has_extension(Path::new(name), &all_extensions())
+}
+
+/// What a glob over paths matches.
+///
+/// # Errors
+/// When it cannot be understood.
+pub fn path_matcher(pattern: &str) -> Result<impl Fn(&str) -> bool + use<>, FileError> {
+    let matcher = member_matcher(pattern)?;
+    Ok(move |path: &str| matcher.is_match(path))
 }
 
 fn digest_of_file(path: &Path) -> io::Result<Digest> {
@@ -340,24 +377,24 @@ const MAX_EXPANSION: u64 = 200;
 /// What may come out of anything.
 const HARMLESS_BYTES: u64 = 1 << 30;
 
-/// Bytes that expand to much more than text does.
-#[derive(Debug, thiserror::Error)]
-#[error("it expands more than {MAX_EXPANSION} times, to over {} GiB", HARMLESS_BYTES >> 30)]
-struct Expands;
-
 /// An error when `num_bytes` is too much to come out of `num_packed`.
 pub(crate) fn check_expansion(num_packed: u64, num_bytes: u64) -> io::Result<()> {
     if num_bytes > HARMLESS_BYTES && num_bytes / MAX_EXPANSION > num_packed {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, Expands));
+        return Err(refused(RejectReason::Expands { max_times: MAX_EXPANSION, bytes: HARMLESS_BYTES }));
     }
     Ok(())
+}
+
+/// An error of reading that [`refusal`] finds again.
+pub(crate) fn refused(reason: RejectReason) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 /// Names the file in an error that came while reading it.
 pub(crate) fn reading_failed(path: &Path, source: io::Error) -> FileError {
     let path = path.to_owned();
-    if is_bomb(&source) {
-        return FileError::Bomb { path, source };
+    if let Some(source) = refusal(&source) {
+        return FileError::Refused { path, source };
     }
     match source.kind() {
         // What decoders say; the system itself says none of these about a regular file.
@@ -371,16 +408,18 @@ pub(crate) fn reading_failed(path: &Path, source: io::Error) -> FileError {
     }
 }
 
-/// Whether it is [`Expands`], however deep readers of archives have wrapped it.
-fn is_bomb(error: &io::Error) -> bool {
+/// Why a file is refused, however deep readers of archives have wrapped it.
+pub(crate) fn refusal(error: &io::Error) -> Option<RejectReason> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
     while let Some(error) = cause {
-        if error.is::<Expands>() || error.downcast_ref::<io::Error>().is_some_and(is_bomb) {
-            return true;
+        let inner = error.downcast_ref::<io::Error>().or(error.downcast_ref::<Arc<io::Error>>().map(|error| &**error));
+        let inner = || inner.and_then(refusal);
+        if let Some(reason) = error.downcast_ref::<RejectReason>().cloned().or_else(inner) {
+            return Some(reason);
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 fn is_packed(path: &Path) -> bool {

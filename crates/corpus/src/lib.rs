@@ -23,6 +23,7 @@ mod hazard;
 mod html;
 mod ids;
 mod lines;
+mod markdown;
 mod near;
 mod noise;
 mod overlap;
@@ -55,7 +56,7 @@ pub use config::{
 pub use curate::{CorpusCounts, CurateError, Material, Outputs, RuleCounts, count_rules, curate};
 pub use decide::{DecideError, Decision, Expectation, FAMILIES, column_names, expectations};
 pub use encoding::{TextEncoding, UnknownEncoding};
-pub use files::{FileError, content_digest};
+pub use files::{FileError, content_digest, fetched_path, is_readable_name, path_matcher};
 pub use gather::{ReadCounts, SourceCounts, read_corpus};
 pub use hazard::{HazardConfig, HazardKind};
 pub use near::{RefusedPair, Similarity};

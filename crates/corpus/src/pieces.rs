@@ -9,10 +9,11 @@ use crate::encoding::{Decoded, Utf8Reader};
 use crate::files::{FileError, FoundFile, open, open_plain, reading_failed};
 use crate::html::page_fields;
 use crate::lines::{Lines, MAX_BYTES};
+use crate::markdown::front_matter;
 use crate::pdf::pdf_text;
 use crate::read::ReadError;
 use crate::reject::RejectReason;
-use crate::rows::{Fields, Items, RowReader, Rows, name_of, text_of};
+use crate::rows::{Fields, Items, RowReader, Rows, labels_of, name_of, text_of};
 use crate::xml::Records;
 
 /// A document before it has a name; `line` is `None` for a whole file.
@@ -23,6 +24,9 @@ pub(crate) struct Piece {
     pub(crate) id: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) time: Option<String>,
+    pub(crate) origin: Option<String>,
+    pub(crate) licence: Option<String>,
+    pub(crate) labels: Vec<String>,
 }
 
 pub(crate) type PieceResult = Result<Piece, (u64, RejectReason)>;
@@ -32,6 +36,7 @@ pub(crate) enum Reading {
     /// Records with fields.
     Rows(Box<dyn RowReader>),
     Paragraphs(Lines),
+    Lines(Lines),
     /// One document, or why there is none.
     Whole(Option<PieceResult>),
     /// One document with fields.
@@ -57,6 +62,7 @@ impl Reading {
         let reader = Box::new(reader.map_err(|error| reading_failed(&file.path, error))?);
         Ok(match format {
             Format::Text if config.paragraphs => Self::Paragraphs(Lines::new(reader)),
+            Format::Text if config.lines => Self::Lines(Lines::new(reader)),
             Format::Text => Self::Whole(Some(whole(reader, file)?)),
             Format::Xml => {
                 let record = config.record.as_deref().ok_or_else(|| ReadError::no_record(&config.name))?;
@@ -68,6 +74,10 @@ impl Reading {
             },
             Format::Html => match text_of_file(reader, file)? {
                 Ok(html) => Self::Page(Some(page_fields(&html))),
+                Err(reason) => Self::Whole(Some(Err(reason))),
+            },
+            Format::Markdown => match text_of_file(reader, file)? {
+                Ok(text) => Self::Page(Some(front_matter(&text.replace("\r\n", "\n")))),
                 Err(reason) => Self::Whole(Some(Err(reason))),
             },
             _ => Self::Rows(Box::new(Rows::of(reader, file, format)?)),
@@ -108,12 +118,16 @@ pub(crate) fn format_of(config: &SourceConfig, file: &FoundFile) -> Option<Forma
 
 /// The document in a record.
 pub(crate) fn row_piece(config: &SourceConfig, line: u64, fields: &Fields) -> Result<Piece, RejectReason> {
+    let named = |field: &Option<String>| field.as_ref().map_or(Ok(None), |field| name_of(fields, field));
     Ok(Piece {
         line: Some(line),
-        text: text_of(fields, &config.text)?,
+        text: whole_text(text_of(fields, &config.text)?)?,
         id: name_of(fields, config.id.as_deref().unwrap_or("id"))?,
         group: name_of(fields, config.group.as_deref().unwrap_or("group"))?,
         time: name_of(fields, config.time.as_deref().unwrap_or("time"))?,
+        origin: named(&config.origin)?,
+        licence: named(&config.licence)?,
+        labels: config.labels.as_ref().map_or(Ok(Vec::new()), |field| labels_of(fields, field))?,
     })
 }
 
@@ -153,7 +167,29 @@ fn text_piece(line: Option<u64>, first_line: u64, text: String) -> PieceResult {
     if text.trim().is_empty() {
         return Err((first_line, RejectReason::EmptyText));
     }
+    let text = whole_text(text).map_err(|reason| (first_line, reason))?;
     Ok(Piece { line, text, ..Piece::default() })
+}
+
+/// A text that is one: NUL characters come from files that were cut off or are something else.
+fn whole_text(text: String) -> Result<String, RejectReason> {
+    if text.contains('\0') { Err(RejectReason::NulCharacters) } else { Ok(text) }
+}
+
+/// The next line that is not blank.
+pub(crate) fn line_piece(lines: &mut Lines, file: &FoundFile) -> Result<Option<PieceResult>, FileError> {
+    while let Some(line) = lines.next_line().map_err(|error| reading_failed(&file.path, error))? {
+        if line.is_blank() {
+            continue;
+        }
+        let number = line.number;
+        return Ok(Some(match String::from_utf8(line.bytes) {
+            _ if line.too_long => Err((number, RejectReason::TooLong { max_bytes: MAX_BYTES })),
+            Ok(text) => text_piece(Some(number), number, text),
+            Err(_) => Err((number, RejectReason::InvalidUtf8)),
+        }));
+    }
+    Ok(None)
 }
 
 /// The next run of lines that are not blank; a bad line spoils its paragraph.

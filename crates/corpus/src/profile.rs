@@ -565,9 +565,9 @@ mod tests {
         let document = |(i, text)| Document {
             id: format!("{source}/{i}"),
             source: source.into(),
-            group: None,
             time: Some(format!("20{:02}-05", i % 3)),
             text,
+            ..Document::default()
         };
         texts.into_iter().enumerate().map(document).collect()
     }

@@ -189,7 +189,7 @@ mod tests {
 
     fn documents(source: &str, texts: impl IntoIterator<Item = String>) -> Vec<Document> {
         let document =
-            |(i, text)| Document { id: format!("{source}/{i}"), source: source.into(), group: None, time: None, text };
+            |(i, text)| Document { id: format!("{source}/{i}"), source: source.into(), text, ..Document::default() };
         texts.into_iter().enumerate().map(document).collect()
     }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use arable_core::{Document, Hint, Probability};
 use globset::GlobMatcher;
 
-use crate::archive::{self, Member, Members};
+use crate::archive::{self, Choice, Member, Members};
 use crate::config::{Format, SourceConfig};
 use crate::encoding::Decoded;
 use crate::files::{FileError, FoundFile, find_files, member_matcher, nearest};
 use crate::ids::UniqueIds;
-use crate::pieces::{Piece, PieceResult, Reading, format_of, paragraph, row_piece};
+use crate::pieces::{Piece, PieceResult, Reading, format_of, line_piece, paragraph, row_piece};
 use crate::reject::{Reject, RejectReason, count_by_reason};
 use crate::rows::{FieldWatch, Row};
 
@@ -171,7 +171,14 @@ pub fn read_source(config: &SourceConfig, root: &Path) -> Result<Source, ReadErr
     }
     check_settings(config, &files)?;
     let wanted = config.members.as_deref().map(member_matcher).transpose()?;
-    let named = [("id", &config.id), ("group", &config.group), ("time", &config.time)];
+    let named = [
+        ("id", &config.id),
+        ("group", &config.group),
+        ("time", &config.time),
+        ("origin", &config.origin),
+        ("licence", &config.licence),
+        ("labels", &config.labels),
+    ];
     let named = named.into_iter().filter_map(|(setting, field)| Some((setting, field.clone()?)));
     let watch = FieldWatch::new([("text", config.text.clone())].into_iter().chain(named));
     Ok(Source {
@@ -207,6 +214,15 @@ fn check_settings(config: &SourceConfig, files: &[FoundFile]) -> Result<(), Read
     let is_text = |file: &FoundFile| is_archive(file) || format_of(config, file).is_some_and(Format::is_text);
     if config.members.is_some() && !files.iter().any(is_archive) {
         return wrong("members", "none of its files is an archive");
+    }
+    let is_plain = |file: &FoundFile| is_archive(file) || format_of(config, file) == Some(Format::Text);
+    for (setting, is_set) in [("paragraphs", config.paragraphs), ("lines", config.lines)] {
+        if is_set && !files.iter().any(is_plain) {
+            return wrong(setting, "none of its files is plain text");
+        }
+    }
+    if config.paragraphs && config.lines {
+        return wrong("lines", "`paragraphs` cuts its files already");
     }
     if config.encoding.is_some() && !files.iter().any(is_text) {
         return wrong("encoding", "none of its files is text");
@@ -258,7 +274,11 @@ impl Source {
             if self.current.is_none() && !self.open_next()? {
                 return self.finish().map(|()| None);
             }
-            if let Some(piece) = self.next_piece()? {
+            let piece = match self.next_piece() {
+                Err(ReadError::File(FileError::Refused { source, .. })) => Some(self.refuse_rest(source)),
+                piece => piece?,
+            };
+            if let Some(piece) = piece {
                 self.num_records += 1;
                 return Ok(Some(self.name_piece(piece)));
             }
@@ -283,7 +303,7 @@ impl Source {
             }
             let Some(file) = self.files.pop_front() else { return Ok(false) };
             if is_archive(&file) {
-                self.members = Some(Members::open(&file, wanted_members(self.config.format, self.wanted.clone())));
+                self.members = Some(Members::open(&file, choose_members(self.config.format, self.wanted.clone())));
             } else {
                 self.begin(file, None)?;
                 return Ok(true);
@@ -294,11 +314,20 @@ impl Source {
     fn begin(&mut self, file: FoundFile, member: Option<Result<Vec<u8>, RejectReason>>) -> Result<(), ReadError> {
         let decoded = Decoded::default();
         let reading = match member.transpose() {
-            Ok(member) => Reading::begin(&self.config, &file, member, Decoded::clone(&decoded))?,
+            Ok(member) => match Reading::begin(&self.config, &file, member, Decoded::clone(&decoded)) {
+                Err(ReadError::File(FileError::Refused { source, .. })) => Reading::unusable(source),
+                reading => reading?,
+            },
             Err(reason) => Reading::unusable(reason),
         };
         self.current = Some(Current { file, reading, decoded });
         Ok(())
+    }
+
+    /// Passes over the rest of a file.
+    fn refuse_rest(&mut self, reason: RejectReason) -> PieceResult {
+        self.current.iter_mut().for_each(|current| current.reading = Reading::Whole(None));
+        Err((1, reason))
     }
 
     fn next_piece(&mut self) -> Result<Option<PieceResult>, ReadError> {
@@ -312,6 +341,7 @@ impl Source {
                 Ok(Some(piece.map_err(|reason| (1, reason))))
             }
             Reading::Paragraphs(lines) => Ok(paragraph(lines, file)?),
+            Reading::Lines(lines) => Ok(line_piece(lines, file)?),
             Reading::Rows(rows) => {
                 let Some(Row { line, fields }) = rows.next_row()? else { return Ok(None) };
                 if let Ok(fields) = &fields {
@@ -345,18 +375,24 @@ impl Source {
             (None, Some(line)) => format!("{source}/{}#{line}", file.name),
             (None, None) => format!("{source}/{}", file.name),
         };
-        Ok(Document { id: self.ids.take(id), source, group: piece.group, time: piece.time, text: piece.text })
+        let Piece { text, group, time, origin, licence, labels, .. } = piece;
+        let licence = licence.or_else(|| self.config.default_licence.clone());
+        Ok(Document { id: self.ids.take(id), source, group, time, origin, licence, labels, text })
     }
 }
 
 /// Members to read: those that the setting names, or those of the format that is set, or of any that their names tell.
-fn wanted_members(format: Option<Format>, wanted: Option<GlobMatcher>) -> impl Fn(&str) -> bool + Send + 'static {
+fn choose_members(format: Option<Format>, wanted: Option<GlobMatcher>) -> impl Fn(&str) -> Choice + Send + 'static {
     move |name| {
         let told = Format::of_name(name);
-        match (&wanted, format) {
-            (Some(wanted), _) => wanted.is_match(name.trim_start_matches("./")) && format.or(told).is_some(),
-            (None, Some(format)) => told == Some(format),
-            (None, None) => told.is_some(),
+        let is_named = wanted.as_ref().map(|wanted| wanted.is_match(name.trim_start_matches("./")));
+        let is_archive = crate::config::extension(name).is_some_and(|own| archive::EXTENSIONS.contains(&own.as_str()));
+        match (is_named, format) {
+            (Some(true), _) | (None, None) if is_archive => Choice::Nested,
+            (Some(true), _) if format.or(told).is_some() => Choice::Read,
+            (None, Some(format)) if told == Some(format) => Choice::Read,
+            (None, None) if told.is_some() => Choice::Read,
+            _ => Choice::Pass,
         }
     }
 }
@@ -576,7 +612,7 @@ mod tests {
             ("a.txt", b"plain"),
             (".hidden/c.txt", b"no"),
             ("d.dat", b"no"),
-            ("../../e.txt", b"only a name"),
+            ("../../e.txt", b"leads out"),
             ("f.jsonl.gz", &gz(line)),
         ];
         let folder = Folder::with(&[
@@ -591,13 +627,10 @@ mod tests {
             ("t/e.txt", b"beside"),
         ]);
         let each = |name: &str| {
-            let texts = [
-                ("x/b.jsonl#1", "a line"),
-                ("a.txt", "plain"),
-                ("../../e.txt", "only a name"),
-                ("f.jsonl.gz#1", "a line"),
-            ];
-            texts.map(|(member, text)| (format!("s/{name}/{member}"), text.to_owned())).to_vec()
+            let texts = [("x/b.jsonl#1", "a line"), ("a.txt", "plain"), ("f.jsonl.gz#1", "a line")];
+            let mut texts = texts.map(|(member, text)| (format!("s/{name}/{member}"), text.to_owned())).to_vec();
+            texts.insert(2, (format!("t/{name}/../../e.txt:1"), "unsafe_name".to_owned()));
+            texts
         };
         let names = ["a.tar", "b.tar.gz", "c.tgz", "d.zip", "d1.tar.bz2", "d2.tar.xz", "d3.tbz2", "d4.txz"];
         let mut expected = names.map(each).concat();
@@ -606,7 +639,7 @@ mod tests {
         let text_only = SourceConfig { format: Some(Format::Text), ..SourceConfig::new("s", "t/d.zip") };
         assert_eq!(
             folder.texts(&text_only),
-            pairs(&[("s/d.zip/a.txt", "plain"), ("s/d.zip/../../e.txt", "only a name")])
+            pairs(&[("s/d.zip/a.txt", "plain"), ("t/d.zip/../../e.txt:1", "unsafe_name")])
         );
         let some = |pattern: &str| SourceConfig { members: Some(pattern.into()), ..SourceConfig::new("s", "t/a.tar") };
         assert_eq!(folder.texts(&some("x/*")), pairs(&[("s/a.tar/x/b.jsonl#1", "a line")]));
@@ -646,9 +679,8 @@ mod tests {
         let zeros = zstd::encode_all(std::io::repeat(b'0').take((1 << 30) + (1 << 24)), 1).unwrap();
         let folder =
             Folder::with(&[("a.jsonl.zst", &zeros), ("b.tar.zst", b""), ("cut.zip", &zip(&[("a.txt", b"x")])[..50])]);
-        let error = folder.read(&SourceConfig::new("s", "a.jsonl.zst")).unwrap_err();
-        assert!(matches!(error, ReadError::File(FileError::Bomb { .. })), "{error:?}");
-        assert!(error.hint().unwrap().contains("no text is packed like that"));
+        let got = folder.texts(&SourceConfig::new("s", "a.jsonl.zst"));
+        assert_eq!(got, pairs(&[("a.jsonl.zst:1", "expands")]));
         assert!(matches!(folder.read(&SourceConfig::new("s", "b.tar.zst")), Err(ReadError::Empty { .. })));
         let cut = folder.read(&SourceConfig::new("s", "cut.zip")).unwrap_err();
         assert!(matches!(cut, ReadError::File(FileError::Damaged { .. })), "{cut:?}");

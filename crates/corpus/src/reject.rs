@@ -79,6 +79,35 @@ pub enum RejectReason {
         /// The limit.
         max_bytes: usize,
     },
+    /// Packed bytes that expand to much more than text does.
+    #[error("expands more than {max_times} times, to over {} GiB", bytes >> 30)]
+    Expands {
+        /// The limit.
+        max_times: u64,
+        /// What may come out of anything.
+        bytes: u64,
+    },
+    /// An archive with more members than the limit.
+    #[error("more than {max_members} members")]
+    TooManyMembers {
+        /// The limit.
+        max_members: usize,
+    },
+    /// A zip archive whose members share bytes, so that a little is unpacked over and over.
+    #[error("its members overlap")]
+    OverlappingMembers,
+    /// An archive inside an archive.
+    #[error("an archive inside an archive")]
+    NestedArchive,
+    /// A member whose name leads out of its archive.
+    #[error("its name leads out of the archive")]
+    UnsafeName,
+    /// A member that stands for another file.
+    #[error("a link")]
+    Link,
+    /// A text with NUL characters: no text has any, but broken files and other kinds of files do.
+    #[error("NUL characters in the text")]
+    NulCharacters,
     /// An example without one of the task's markers.
     #[error("no marker `{marker}` in the text")]
     MissingMarker {
@@ -121,6 +150,13 @@ impl RejectReason {
             Self::WrongColumnCount { .. } => "wrong_column_count",
             Self::UnclosedQuote => "unclosed_quote",
             Self::TooLong { .. } => "too_long",
+            Self::Expands { .. } => "expands",
+            Self::TooManyMembers { .. } => "too_many_members",
+            Self::OverlappingMembers => "overlapping_members",
+            Self::NestedArchive => "nested_archive",
+            Self::UnsafeName => "unsafe_name",
+            Self::Link => "link",
+            Self::NulCharacters => "nul_characters",
             Self::MissingMarker { .. } => "missing_marker",
             Self::InvalidTag { .. } => "invalid_tag",
             Self::UnequalLengths { .. } => "unequal_lengths",
@@ -146,6 +182,17 @@ impl RejectReason {
                 "check the separator and that cells with separators, quotes or line breaks are quoted".to_owned()
             }
             Self::TooLong { .. } => "cut the text into smaller documents, one per line".to_owned(),
+            Self::Expands { .. } | Self::OverlappingMembers => {
+                "no text is packed like that; look at the file before you unpack it".to_owned()
+            }
+            Self::TooManyMembers { .. } => "cut the archive into smaller ones".to_owned(),
+            Self::NestedArchive => "unpack the outer archive, or name the members you want with `members`".to_owned(),
+            Self::UnsafeName | Self::Link => {
+                "pack the archive again with plain files, or name the members you want with `members`".to_owned()
+            }
+            Self::NulCharacters => {
+                "the file was cut off, is in another encoding (set `encoding`), or is no text".to_owned()
+            }
             Self::MissingMarker { marker } => format!("mark every text with `{marker}`, or take it out of `markers`"),
             Self::InvalidTag { .. } => "convert the tags to IOB2 (`O`, `B-Type`, `I-Type`)".to_owned(),
             Self::UnequalLengths { .. } => "give every word one tag".to_owned(),

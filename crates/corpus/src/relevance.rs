@@ -87,9 +87,8 @@ mod tests {
         let document = |text: &&str| Document {
             id: "s/x".into(),
             source: "s".into(),
-            group: None,
-            time: None,
             text: (*text).to_owned(),
+            ..Document::default()
         };
         texts.iter().map(document).collect()
     }

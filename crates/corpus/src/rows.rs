@@ -189,17 +189,29 @@ fn object(value: Value) -> Result<Fields, RejectReason> {
     }
 }
 
-/// The objects of a JSON array, counted from 1; one reject where the file is no array.
+/// What an object of a JSON object of objects is called.
+const KEY: &str = "@key";
+
+/// The objects of a JSON array, or of an object of objects, counted from 1; one reject where the file is neither.
 pub(crate) struct Items(vec::IntoIter<Row>);
 
 impl Items {
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        let rows = match json::<Vec<Value>>(bytes) {
-            Ok(values) => (1..).zip(values).map(|(line, value)| Row { line, fields: object(value) }).collect(),
-            Err(reason) => vec![Row { line: 1, fields: Err(reason) }],
+        let fields: Vec<_> = match json(bytes) {
+            Ok(Value::Array(values)) => values.into_iter().map(object).collect(),
+            Ok(Value::Object(values)) => values.into_iter().map(|(key, value)| keyed(key, value)).collect(),
+            Ok(_) => vec![Err(RejectReason::InvalidJson { problem: "neither a list nor an object".to_owned() })],
+            Err(reason) => vec![Err(reason)],
         };
+        let rows: Vec<Row> = (1..).zip(fields).map(|(line, fields)| Row { line, fields }).collect();
         Self(rows.into_iter())
     }
+}
+
+fn keyed(key: String, value: Value) -> Result<Fields, RejectReason> {
+    let mut fields = object(value)?;
+    fields.entry(KEY).or_insert(Value::String(key));
+    Ok(fields)
 }
 
 impl RowReader for Items {
@@ -208,19 +220,33 @@ impl RowReader for Items {
     }
 }
 
-/// The text in a field.
+/// The value of a field; where there is none of the name, of a field inside a field (`article/body`).
+fn find<'a>(fields: &'a Fields, field: &str) -> Option<&'a Value> {
+    let inside = || {
+        let (outer, inner) = field.split_once('/')?;
+        find(fields.get(outer)?.as_object()?, inner)
+    };
+    fields.get(field).or_else(inside)
+}
+
+/// The text in a field, or the texts in a list, joined by line ends.
 pub(crate) fn text_of(fields: &Fields, field: &str) -> Result<String, RejectReason> {
-    match fields.get(field) {
-        None | Some(Value::Null) => Err(RejectReason::MissingField { field: field.to_owned() }),
-        Some(Value::String(text)) if text.trim().is_empty() => Err(RejectReason::EmptyText),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(RejectReason::WrongType { field: field.to_owned(), expected: "text" }),
-    }
+    let wrong = || RejectReason::WrongType { field: field.to_owned(), expected: "text" };
+    let text = match find(fields, field) {
+        None | Some(Value::Null) => return Err(RejectReason::MissingField { field: field.to_owned() }),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(texts)) => {
+            let texts: Option<Vec<&str>> = texts.iter().map(Value::as_str).collect();
+            texts.ok_or_else(wrong)?.join("\n")
+        }
+        Some(_) => return Err(wrong()),
+    };
+    if text.trim().is_empty() { Err(RejectReason::EmptyText) } else { Ok(text) }
 }
 
 /// A name in a field: text, a number or a truth value; `None` when the field is absent or empty.
 pub(crate) fn name_of(fields: &Fields, field: &str) -> Result<Option<String>, RejectReason> {
-    match fields.get(field) {
+    match find(fields, field) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match plain_name(value) {
             Some(name) => Ok(Some(name).filter(|name| !name.is_empty())),
@@ -232,7 +258,7 @@ pub(crate) fn name_of(fields: &Fields, field: &str) -> Result<Option<String>, Re
 /// The names in a field: a list of them, or one text cut at `;`.
 pub(crate) fn names_of(fields: &Fields, field: &str) -> Result<Vec<String>, RejectReason> {
     let wrong = || RejectReason::WrongType { field: field.to_owned(), expected: "a list of text" };
-    match fields.get(field) {
+    match find(fields, field) {
         None | Some(Value::Null) => Err(RejectReason::MissingField { field: field.to_owned() }),
         Some(Value::Array(values)) => values.iter().map(|value| plain_name(value).ok_or_else(wrong)).collect(),
         Some(Value::String(text)) => {
@@ -242,9 +268,18 @@ pub(crate) fn names_of(fields: &Fields, field: &str) -> Result<Vec<String>, Reje
     }
 }
 
+/// The labels in a field: as [`names_of`], or a single one; none where the field is absent.
+pub(crate) fn labels_of(fields: &Fields, field: &str) -> Result<Vec<String>, RejectReason> {
+    match find(fields, field) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(_) | Value::String(_)) => names_of(fields, field),
+        Some(_) => Ok(name_of(fields, field)?.into_iter().collect()),
+    }
+}
+
 /// The words in a field: a list that is not empty.
 pub(crate) fn words_of(fields: &Fields, field: &str) -> Result<Vec<String>, RejectReason> {
-    let words = match fields.get(field) {
+    let words = match find(fields, field) {
         Some(Value::String(_)) => {
             return Err(RejectReason::WrongType { field: field.to_owned(), expected: "a list of text" });
         }
@@ -285,7 +320,7 @@ impl FieldWatch {
     /// Takes note of a record; an error when it is time to give up. `name` is the source or task.
     pub(crate) fn see(&mut self, fields: &Fields, name: &str) -> Result<(), ReadError> {
         self.num_rows += 1;
-        self.wanted.iter_mut().for_each(|(_, field, seen)| *seen |= fields.contains_key(field.as_str()));
+        self.wanted.iter_mut().for_each(|(_, field, seen)| *seen |= find(fields, field).is_some());
         for field in fields.keys().filter(|field| !field.is_empty()) {
             if self.fields.len() < Self::MAX_FIELDS && !self.fields.contains(field) {
                 self.fields.insert(field.clone());

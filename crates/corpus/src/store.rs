@@ -375,7 +375,9 @@ mod tests {
     use crate::reject::{DropReason, RejectReason};
 
     fn document(id: &str) -> Document {
-        Document { id: id.into(), source: "s".into(), group: Some("g".into()), time: None, text: "a\n\"b\" ü".into() }
+        let (group, licence) = (Some("g".into()), Some("CC0-1.0".into()));
+        let text = "a\n\"b\" ü".into();
+        Document { id: id.into(), source: "s".into(), group, licence, text, ..Document::default() }
     }
 
     #[test]

@@ -136,7 +136,7 @@ const SOURCES: [&str; 3] = ["b", "a", "c"];
 
 fn document(source: &str, id: usize, text: &str) -> Document {
     let (id, source) = (format!("{source}/{id}"), source.to_owned());
-    Document { id, source, group: None, time: None, text: text.to_owned() }
+    Document { id, source, text: text.to_owned(), ..Document::default() }
 }
 
 /// Documents of the sources [`SOURCES`], with some unlike all others, so that a part can be kept aside.

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::advice::Advise;
+use crate::buckets::StoreOptions;
 use crate::config::{self, ConfigError, Loaded, Written};
 use crate::plan::{self, StageConfig};
 
@@ -124,6 +125,8 @@ pub struct Domain {
     pub written: String,
     /// The folder that paths of sources and tasks begin at.
     pub root: PathBuf,
+    /// What is known of buckets; nothing until somebody says it.
+    pub store_options: StoreOptions,
 }
 
 impl Domain {
@@ -148,7 +151,7 @@ impl Domain {
         let root = root.advise()?;
         loaded.value.data = root.display().to_string();
         check(&loaded.value, &loaded.written).advise()?;
-        Ok(Self { loaded, written, root })
+        Ok(Self { loaded, written, root, store_options: StoreOptions::new() })
     }
 
     /// The configuration.

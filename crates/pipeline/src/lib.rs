@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod audit;
 pub mod bench;
+pub mod buckets;
 pub mod config;
 pub mod data;
 pub mod domain;
@@ -30,6 +31,7 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
     }
     is::<config::ConfigError>(error)
         || is::<bench::BadShape>(error)
+        || is::<buckets::BucketError>(error)
         || is::<arable_corpus::CurateError>(error)
         || is::<arable_corpus::DecideError>(error)
         || is::<arable_corpus::ScorersError>(error)

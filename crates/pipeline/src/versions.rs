@@ -2,7 +2,7 @@
 //!
 //! A version is an artifact of the stage `corpus`, named by the digest of its content; neither time nor place is part of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -272,7 +272,8 @@ pub fn restore(out: &Path, name: &str, to: &Path) -> Result<Version> {
         let content = content.into_inner().map_err(io::IntoInnerError::into_error)?;
         let sum = content.finish()?;
         if part != QUARANTINE {
-            written.push(croissant::Part { path: plain, sum, fields: fields(&artifact, part)? });
+            let (fields, licences) = fields(&artifact, part)?;
+            written.push(croissant::Part { path: plain, sum, fields, licences });
         }
     }
     for name in [FACTS, arable_ledger::MANIFEST] {
@@ -286,19 +287,29 @@ pub fn restore(out: &Path, name: &str, to: &Path) -> Result<Version> {
     Ok(version)
 }
 
-/// Which fields any document of a part has.
-fn fields(artifact: &Artifact, part: &str) -> Result<Vec<&'static str>> {
-    let (mut has_group, mut has_time) = (false, false);
+/// Which fields any document of a part has, and the licences that they name.
+fn fields(artifact: &Artifact, part: &str) -> Result<(Vec<&'static str>, BTreeSet<String>)> {
+    const SOME: [(&str, fn(&Document) -> bool); 5] = [
+        ("group", |document| document.group.is_some()),
+        ("time", |document| document.time.is_some()),
+        ("origin", |document| document.origin.is_some()),
+        ("licence", |document| document.licence.is_some()),
+        ("labels", |document| !document.labels.is_empty()),
+    ];
+    let mut fields: BTreeSet<&str> = BTreeSet::new();
+    let mut licences = BTreeSet::new();
     let documents = Documents::open(&file(artifact, part)?).advise()?;
     let work = |block: Block| {
-        let any = |has: fn(&Document) -> bool| block.documents.iter().any(has);
-        Ok((any(|document| document.group.is_some()), any(|document| document.time.is_some())))
+        let has = |(_, has): &&(&str, fn(&Document) -> bool)| block.documents.iter().any(has);
+        let some: Vec<&str> = SOME.iter().filter(has).map(|(name, _)| *name).collect();
+        let licences: BTreeSet<String> = block.documents.into_iter().filter_map(|document| document.licence).collect();
+        Ok((some, licences))
     };
-    let all = documents.each(work, |(group, time)| {
-        (has_group, has_time) = (has_group || group, has_time || time);
+    let all = documents.each(work, |(some, named)| {
+        fields.extend(some);
+        licences.extend(named);
         Ok::<_, StoreError>(())
     });
     all.advise()?;
-    let some = [("id", true), ("source", true), ("group", has_group), ("time", has_time), ("text", true)];
-    Ok(some.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect())
+    Ok((fields.into_iter().chain(["id", "source", "text"]).collect(), licences))
 }

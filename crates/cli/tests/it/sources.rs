@@ -1,6 +1,7 @@
 //! A messy folder of documents: what can be read is, and what cannot be says why.
 
 use std::fmt::Write;
+use std::io::Read;
 
 use crate::domain::Domain;
 
@@ -21,18 +22,81 @@ fn pdf(pages: &[&[&str]], extra: &str) -> Vec<u8> {
         let text = format!("BT /F1 12 Tf 72 700 Td {} ET", shown.join(" "));
         objects.push(format!("<< /Length {} >>\nstream\n{text}\nendstream", text.len()));
     }
-    let mut file = "%PDF-1.4\n".to_owned();
+    pdf_of(&objects.into_iter().map(String::into_bytes).collect::<Vec<_>>())
+}
+
+fn pdf_of(objects: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = b"%PDF-1.4\n".to_vec();
     let mut table = "0000000000 65535 f \n".to_owned();
     for (idx, object) in objects.iter().enumerate() {
         writeln!(table, "{:010} 00000 n ", file.len()).unwrap();
-        writeln!(file, "{} 0 obj\n{object}\nendobj", idx + 1).unwrap();
+        file.extend([format!("{} 0 obj\n", idx + 1).as_bytes(), object, b"\nendobj\n"].concat());
     }
     let (start, size) = (file.len(), objects.len() + 1);
-    write!(file, "xref\n0 {size}\n{table}trailer << /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n").unwrap();
-    file.into_bytes()
+    let end = format!("xref\n0 {size}\n{table}trailer << /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n");
+    [file, end.into_bytes()].concat()
+}
+
+fn stream(dictionary: &str, content: &[u8]) -> Vec<u8> {
+    let head = format!("<< {dictionary} /Length {} >>\nstream\n", content.len());
+    [head.as_bytes(), content, b"\nendstream"].concat()
+}
+
+/// A page whose content is packed 4 GiB.
+fn pdf_bomb() -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::copy(&mut std::io::repeat(b' ').take(4 << 30), &mut encoder).unwrap();
+    let page = "<< /Type /Page /Parent 2 0 R /Resources << >> /MediaBox [0 0 612 792] /Contents 4 0 R >>";
+    pdf_of(&[
+        b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_vec(),
+        page.as_bytes().to_vec(),
+        stream("/Filter /FlateDecode", &encoder.finish().unwrap()),
+    ])
+}
+
+/// A page that draws a form ten times, which draws another ten times, and so on: 10 to the power of 12 words.
+fn pdf_laughs() -> Vec<u8> {
+    const LEVELS: usize = 12;
+    let font = "/Font << /F1 4 0 R >>";
+    let page = format!(
+        "<< /Type /Page /Parent 2 0 R /Resources << {font} /XObject << /X 6 0 R >> >> {SHEET} /Contents 5 0 R >>"
+    );
+    let mut objects = vec![
+        b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_vec(),
+        page.into_bytes(),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>".to_vec(),
+        stream("", b"/X Do"),
+    ];
+    for level in 0..LEVELS {
+        let next = format!("/Resources << {font} /XObject << /X {} 0 R >> >>", 7 + level);
+        let form = format!("/Type /XObject /Subtype /Form /BBox [0 0 612 792] {next}");
+        objects.push(stream(&form, "/X Do ".repeat(10).as_bytes()));
+    }
+    let last = format!("/Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources << {font} >>");
+    objects.push(stream(&last, b"BT /F1 12 Tf 72 700 Td (ha) Tj ET"));
+    pdf_of(&objects)
 }
 
 const SHEET: &str = "/MediaBox [0 0 612 792]";
+
+/// Reasons and seconds for PDFs that want all memory, and all time.
+#[test]
+#[ignore = "takes the minute that one PDF may take"]
+fn a_pdf_takes_no_more_than_its_share() {
+    let domain = Domain::new();
+    std::fs::create_dir(domain.path("mess")).unwrap();
+    domain.write("mess/good.pdf", pdf(&[&["The pump leaks at night, under load."]], SHEET));
+    for (name, bytes) in [("bomb.pdf", pdf_bomb()), ("laughs.pdf", pdf_laughs())] {
+        let start = std::time::Instant::now();
+        domain.write("mess/bad.pdf", bytes);
+        let set = ["--set", "corpus.source.notes.path=mess", "--keep", "num_words > 1"];
+        let said = domain.fails(2, &[&["data", "rules"], &set[..]].concat());
+        eprintln!("{name}: {:.0} s: {said}", start.elapsed().as_secs_f64());
+        assert!(said.contains("1 of 2 records cannot be used") && said.contains("`unreadable`"), "{name}: {said}");
+    }
+}
 
 #[test]
 fn a_messy_folder_is_read_with_a_reason_for_what_is_not() {

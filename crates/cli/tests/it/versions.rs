@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::domain::{Domain, artifacts};
 
@@ -67,6 +67,42 @@ fn versions_are_listed_compared_and_written_out() {
     assert!(taken.contains("there is something already"), "{taken}");
     let unknown = domain.fails(2, &["data", "show", "zzz"]);
     assert!(unknown.contains("0 versions") && unknown.contains(&versions[0][..12]), "{unknown}");
+}
+
+#[test]
+fn what_is_known_of_a_document_travels_to_its_version() {
+    let domain = Domain::new();
+    let notes = fs::read_to_string(domain.path("notes.jsonl")).unwrap();
+    let marked = |(idx, line): (usize, &str)| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        record["meta"] = json!({ "site": ["north", "south"][idx % 2], "kinds": ["a", "b"] });
+        if idx % 4 == 0 {
+            record["terms"] = "CC-BY-4.0".into();
+        }
+        format!("{record}\n")
+    };
+    domain.write("notes.jsonl", notes.lines().enumerate().map(marked).collect::<String>());
+    let source = |setting: &str| format!("corpus.source.notes.{setting}");
+    let settings = [
+        source("origin=\"meta/site\""),
+        source("labels=\"meta/kinds\""),
+        source("licence=\"terms\""),
+        source("default_licence=\"CC0-1.0\""),
+        "corpus.keep=\"origin = 'north' AND labels LIKE '%b%' AND licence IS NOT NULL\"".to_owned(),
+        "check.some=\"num_train > 0\"".to_owned(),
+    ];
+    let sets: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
+    domain.ok(&[&["check"], &sets[..]].concat());
+    domain.ok(&["data", "restore", "latest", "--to", "out"]);
+    let train = fs::read_to_string(domain.path("out/train.jsonl")).unwrap();
+    let documents: Vec<Value> = train.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(documents.len() > 150 && documents.iter().all(|document| document["origin"] == "north"));
+    assert!(documents.iter().all(|document| document["labels"] == json!(["a", "b"])));
+    let croissant: Value = serde_json::from_slice(&fs::read(domain.path("out/croissant.json")).unwrap()).unwrap();
+    let pages = ["CC-BY-4.0", "CC0-1.0"].map(|name| format!("https://spdx.org/licenses/{name}.html"));
+    assert_eq!(croissant["license"], json!(pages));
+    let fields = croissant["recordSet"][0]["field"].as_array().unwrap().iter().map(|field| field["name"].as_str());
+    assert_eq!(fields.flatten().collect::<Vec<_>>(), ["id", "source", "origin", "licence", "labels", "text"]);
 }
 
 #[test]

@@ -1,17 +1,23 @@
 //! What the sources hold, as documents on the disk; and the general text beside them.
 
+use std::path::Path;
+
 use anyhow::Result;
 use arable_core::{Digest, Probability};
-use arable_corpus::{Documents, ReadCounts, SourceConfig, content_digest, read_corpus};
+use arable_corpus::{Documents, ReadCounts, SourceConfig, content_digest, fetched_path, read_corpus};
 use arable_ledger::Artifact;
+use fs_err as fs;
 use serde_json::json;
 
 use crate::advice::Advise;
+use crate::buckets::{Objects, StoreOptions, is_address};
 use crate::run::Run;
 use crate::stages::{file, joined, read_json, write_json};
 
 const DOCUMENTS: &str = "documents.jsonl.zst";
 const REJECTS: &str = "rejects.jsonl.zst";
+/// Objects of buckets, while they are read.
+const FETCHED: &str = "fetched";
 const COUNTS: &str = "counts.json";
 
 /// What is read.
@@ -46,7 +52,11 @@ impl Part {
 
     pub(crate) fn inputs(self, run: &Run<'_>) -> Result<Vec<Digest>> {
         let (sources, _) = self.config(run);
-        let digests = sources.iter().map(|source| content_digest(&source.path, &run.domain.root).advise());
+        let digest = |source: &SourceConfig| match is_address(&source.path) {
+            true => Ok(Objects::find(&source.path, &run.domain.store_options).advise()?.digest()),
+            false => content_digest(&source.path, &run.domain.root).advise(),
+        };
+        let digests = sources.iter().map(digest);
         Ok(vec![joined(digests.collect::<Result<Vec<_>>>()?)])
     }
 
@@ -54,9 +64,14 @@ impl Part {
         let (config, inputs) = (self.config(run), self.inputs(run)?);
         run.stage(self.kind(), &config, &inputs, |run, draft| {
             let (sources, max_reject_rate) = &config;
+            let fetched = draft.path().join(FETCHED);
+            let sources = &here(sources, &run.domain.store_options, &fetched)?;
             let [documents, rejects] = [DOCUMENTS, REJECTS].map(|name| draft.path().join(name));
             let read = || read_corpus(sources, *max_reject_rate, &run.domain.root, [&documents, &rejects]);
             let counts = run.device.install(read).advise()?;
+            if fetched.exists() {
+                fs::remove_dir_all(&fetched)?;
+            }
             write_json(&draft.path().join(COUNTS), &counts)?;
             let sum =
                 |count: fn(&arable_corpus::SourceCounts) -> usize| counts.sources.iter().map(count).sum::<usize>();
@@ -68,6 +83,19 @@ impl Part {
             Ok(json!({ "text": format!("{num_documents} documents, {words:.2} M words{odd}") }))
         })
     }
+}
+
+/// Sources of which every file lies on this machine: objects in buckets are fetched below `folder`.
+fn here(sources: &[SourceConfig], options: &StoreOptions, folder: &Path) -> Result<Vec<SourceConfig>> {
+    let one = |source: &SourceConfig| {
+        if !is_address(&source.path) {
+            return Ok(source.clone());
+        }
+        Objects::find(&source.path, options).and_then(|objects| objects.fetch(folder)).advise()?;
+        let path = std::path::absolute(fetched_path(folder, &source.path))?;
+        Ok(SourceConfig { path: path.to_string_lossy().into_owned(), ..source.clone() })
+    };
+    sources.iter().map(one).collect()
 }
 
 /// Documents of the domain, and of general text if there is any.

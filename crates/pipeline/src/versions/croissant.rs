@@ -1,6 +1,7 @@
 //! A version described in Croissant 1.1 (Akhtar et al. 2024, <http://mlcommons.org/croissant/1.1>), so that tools for data
 //! sets know what it holds.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -28,6 +29,8 @@ pub(super) struct Part {
     pub(super) path: &'static str,
     pub(super) sum: Sum,
     pub(super) fields: Vec<&'static str>,
+    /// The licences that its documents name.
+    pub(super) licences: BTreeSet<String>,
 }
 
 impl Summed {
@@ -57,11 +60,14 @@ impl Write for Summed {
 }
 
 /// The fields of a document, with what they mean.
-const FIELDS: [(&str, &str); 5] = [
+const FIELDS: [(&str, &str); 8] = [
     ("id", "Unique in the corpus."),
     ("source", "The named source that the document was read from."),
     ("group", "What must stay on one side of a split; not given everywhere."),
     ("time", "When it was written, as ISO 8601 text of any precision; not given everywhere."),
+    ("origin", "Where inside its source it comes from; not given everywhere."),
+    ("licence", "The licence that it may be used under; not given everywhere."),
+    ("labels", "The labels that it came with."),
     ("text", "The text."),
 ];
 
@@ -81,18 +87,22 @@ pub(super) fn describe(name: &str, version: &Version, parts: &[Part]) -> Value {
     let record_sets = parts.iter().map(|Part { path, fields, .. }| {
         let set = path.trim_end_matches(".jsonl");
         let fields = FIELDS.iter().filter(|(field, _)| fields.contains(field)).map(|(field, about)| {
-            json!({
+            let mut described = json!({
                 "@type": "cr:Field",
                 "@id": format!("{set}/{field}"),
                 "name": field,
                 "description": about,
                 "dataType": "sc:Text",
                 "source": { "fileObject": { "@id": path }, "extract": { "column": field } },
-            })
+            });
+            if *field == "labels" {
+                (described["isArray"], described["arrayShape"]) = (true.into(), "-1".into());
+            }
+            described
         });
         json!({ "@type": "cr:RecordSet", "@id": set, "name": set, "field": fields.collect::<Vec<_>>() })
     });
-    json!({
+    let mut described = json!({
         "@context": context(),
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
@@ -103,7 +113,19 @@ pub(super) fn describe(name: &str, version: &Version, parts: &[Part]) -> Value {
         "version": format!("1.0.0+{}", version.digest.short()),
         "distribution": distribution.collect::<Vec<_>>(),
         "recordSet": record_sets.collect::<Vec<_>>(),
-    })
+    });
+    let licences: BTreeSet<&String> = parts.iter().flat_map(|part| &part.licences).collect();
+    if !licences.is_empty() {
+        described["license"] = licences.into_iter().map(|licence| licence_url(licence)).collect();
+    }
+    described
+}
+
+/// A licence by its page where it is called by its name in the list of SPDX, else as it is given.
+fn licence_url(licence: &str) -> String {
+    let is_name = licence.chars().all(|c| c.is_ascii_alphanumeric() || "-.+".contains(c));
+    let is_known = is_name && licence.contains(['-', '0']);
+    if is_known { format!("https://spdx.org/licenses/{licence}.html") } else { licence.to_owned() }
 }
 
 /// The names that the format asks for (its specification, "Namespaces").
