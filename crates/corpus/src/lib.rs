@@ -20,8 +20,10 @@ mod encoding;
 mod files;
 mod gather;
 mod hazard;
+mod histogram;
 mod html;
 mod ids;
+mod letters;
 mod lines;
 mod near;
 mod noise;
@@ -63,7 +65,10 @@ pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, OverlapCounts};
 pub use pdf::{PDF_COMMAND, read_pdf};
 pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
-pub use profile::{Outliers, Pair, Profile, SourceProfile, Spread, Term, profile};
+pub use profile::{
+    Association, Basis, Edge, Facet, Facets, Listed, Measure, Outliers, Pair, Profile, Shared, Sign, SourcePair,
+    SourceProfile, Spread, Term, profile,
+};
 pub use quality::{HeldOutQuality, QualityConfig};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};
