@@ -40,6 +40,7 @@ mod repetition;
 mod review;
 mod rows;
 mod scorers;
+mod shift;
 mod split;
 mod store;
 mod subset;
@@ -78,6 +79,7 @@ pub use review::{
     write_label_studio, write_review_table,
 };
 pub use scorers::{Scorers, ScorersError};
+pub use shift::{Change, DistributionShift, Shift, ShiftError, TermShift, WordShift, shift};
 pub use split::folds;
 pub use store::{Block, Documents, StoreError, each_dropped, unpack, write_documents, write_rejects};
 pub use subset::subset;

@@ -5,7 +5,7 @@
 //! filled side by side and merged in the order of the documents, so that the result depends neither on threads nor on
 //! chance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,7 @@ pub(crate) use terms::{compared, frequent, surest};
 
 /// What a set of documents is like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Profile {
     /// Documents.
     pub num_documents: usize,
@@ -76,6 +77,7 @@ pub struct Profile {
 
 /// One source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SourceProfile {
     /// Its name.
     pub name: String,
@@ -210,6 +212,29 @@ impl Measure {
             Self::CorrelationRatio => "share of variance",
             Self::CramersV => "Cramér's V",
         }
+    }
+}
+
+impl Profile {
+    /// The months in which there are documents, or the years where there are more than twelve months, in order.
+    pub fn periods(&self) -> Vec<String> {
+        const MAX_MONTHS: usize = 12;
+        let times = || self.sources.iter().flat_map(|source| source.times.keys());
+        let months: BTreeSet<String> = times().cloned().collect();
+        let years = || times().filter_map(|time| time.get(..4)).map(str::to_owned).collect::<BTreeSet<_>>();
+        (if months.len() > MAX_MONTHS { years() } else { months }).into_iter().collect()
+    }
+}
+
+impl SourceProfile {
+    /// Its documents in each of these periods.
+    pub fn by_period(&self, periods: &[String]) -> Vec<usize> {
+        // Among months, a year is one where no month is given.
+        let are_years = periods.iter().all(|period| period.len() == 4);
+        let is_within = |time: &str, period: &str| time == period || are_years && time.starts_with(period);
+        let within =
+            |period: &String| self.times.iter().filter(|(time, _)| is_within(time, period)).map(|(_, num)| num).sum();
+        periods.iter().map(within).collect()
     }
 }
 

@@ -11,6 +11,7 @@ mod parallel;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod shifts;
 mod stages;
 pub mod tensorboard;
 pub mod versions;
@@ -36,6 +37,8 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<arable_corpus::ReviewError>(error)
         || is::<labels::LabelsError>(error)
         || is::<versions::VersionError>(error)
+        || is::<shifts::ProfileError>(error)
+        || is::<arable_corpus::ShiftError>(error)
         || is::<arable_tokenize::TrainError>(error)
         || is::<arable_train::TrainError>(error)
         || is::<arable_tensor::DeviceError>(error)

@@ -26,7 +26,8 @@ pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Kinds of artifacts and how often their results changed for the same configuration and inputs since the last version
 /// of the program. Whoever changes results raises the number, and what older code made is made again.
-const REVISIONS: [(&str, u32); 3] = [("pretrain", 5), ("checkpoint", 5), ("adapt", 4)];
+const REVISIONS: [(&str, u32); 5] =
+    [("attributes", 2), ("profile", 2), ("pretrain", 5), ("checkpoint", 5), ("adapt", 4)];
 
 /// The version of the code that makes artifacts of a kind, part of their fingerprints.
 fn code_version(kind: &str) -> String {
@@ -155,6 +156,11 @@ impl<'a> Run<'a> {
 
     pub(crate) fn is_done(&self, kind: &str, config: &impl Serialize, inputs: &[Digest]) -> Result<Option<Artifact>> {
         self.store.find(&self.fingerprint(kind, config, inputs)).advise()
+    }
+
+    /// The run's own folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn check_cancelled(&self) -> Result<()> {

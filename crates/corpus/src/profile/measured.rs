@@ -18,16 +18,16 @@ pub(super) const NUM_EXAMPLES: usize = 5;
 /// Documents of which relations between attributes are computed.
 const NUM_SAMPLED: usize = 10_000;
 
-/// Signs of trouble: name, what it is, attribute, and the value from which on a document shows it; none where it is as
+/// Signs of trouble: name, what it is, attribute, and the value above which a document shows it; none where it is as
 /// far out as [`far_above`] says.
 const SIGNS: [(&str, &str, &str, Option<f64>); 9] = [
     ("truncated", "the text ends within a sentence", "ends_open", Some(0.5)),
     ("wrong decoding", "characters that come from a wrong encoding", "encoding_fault_ratio", Some(0.0)),
     ("control characters", "characters that no text has", "control_ratio", Some(0.0)),
-    ("tables", "a fifth of the lines at least are rows of a table", "table_line_ratio", Some(0.2)),
-    ("code", "a fifth of the lines at least end as code does", "code_line_ratio", Some(0.2)),
+    ("tables", "more than a fifth of the lines are rows of a table", "table_line_ratio", Some(0.2)),
+    ("code", "more than a fifth of the lines end as code does", "code_line_ratio", Some(0.2)),
     ("gibberish", "its letters follow each other as in no other text", "char_surprise", None),
-    ("repetition", "a tenth of the text occurred in it before", "duplicate_10gram_char_ratio", Some(0.1)),
+    ("repetition", "more than a tenth of the text occurred in it before", "duplicate_10gram_char_ratio", Some(0.1)),
     ("page remains", "words of cookie banners and terms of use", "num_policy_lines", Some(0.0)),
     ("filler", "lorem ipsum", "lorem_ipsum", Some(0.5)),
 ];
