@@ -187,7 +187,24 @@ pub enum Command {
     /// Words are telling that occur more often than in the sources of `reference`. The same is a section of the report.
     #[command(after_help = "Examples:\n  arable profile\n  arable profile --json > profile.json")]
     Profile,
+    /// Show what shifted between two profiles: words, attributes, sources, languages, time, personal data
+    ///
+    /// What two samples of one corpus differ by is no shift. A profile is named `latest`, `previous`, by a run, by the
+    /// beginning of its digest or of that of a version of the corpus, or as a file that `arable profile --json` wrote.
+    #[command(
+        after_help = "Examples:\n  arable diff\n  arable diff 3f2a91 latest --json\n  arable diff may.json june.json"
+    )]
+    Diff {
+        /// The earlier profile
+        #[arg(default_value = "previous")]
+        before: String,
+        /// The later one
+        #[arg(default_value = "latest")]
+        after: String,
+    },
     /// Check the corpus against what the table `check` of the configuration expects; exit code 3 where it is otherwise
+    ///
+    /// A version of which all holds is accepted; facts such as `shift_words_js` say how far the next has shifted since.
     #[command(after_help = "Example:\n  arable check --json")]
     Check,
     /// Try decisions about data about it
@@ -383,6 +400,7 @@ impl Command {
             Self::Rollback { .. } | Self::Replay { .. } => &["--out", "--threads"],
             Self::Resume { .. } => &["--config", "--out", "--threads"],
             Self::Report { .. } | Self::Runs => &["--config", "--out"],
+            Self::Diff { .. } => &["--out"],
             Self::Bench { .. } => &["--threads", "--precision"],
             Self::Demo => &["--set", "--out", "--threads", "--precision"],
             Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],

@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use arable_pipeline::data::{self, ChecksFailed, Expectation, Name, Sample, Tried, TriedRule};
-use arable_pipeline::results::Profile;
 use arable_pipeline::run::Run;
 use arable_pipeline::versions::{self, Broken, Changes, Contents, Difference, Version};
 
@@ -15,8 +14,8 @@ use crate::commands::{device, load, out, precision};
 use crate::labels::{cut, print};
 use crate::progress::Printer;
 
-const WIDTH: usize = 80;
-const NUM_LINES: usize = 10;
+pub const WIDTH: usize = 80;
+pub const NUM_LINES: usize = 10;
 
 /// Lists what decisions are made on, or tries one.
 pub fn run(global: &Global, command: &DataCommand) -> Result<()> {
@@ -96,12 +95,6 @@ fn diff_text(Difference { sources, added, removed, changed }: &Difference) -> St
     text + &some("added", added.clone()) + &some("removed", removed) + &some("changed", changed.clone())
 }
 
-/// Shows what the sources hold.
-pub fn profile(global: &Global) -> Result<()> {
-    let profile = within(global, data::profile)?;
-    print(global, &profile, &profile_text(&profile))
-}
-
 /// Says of each expectation whether it holds.
 pub fn check(global: &Global) -> Result<()> {
     let checks = within(global, data::check)?;
@@ -117,61 +110,10 @@ fn check_text(check: &Expectation) -> String {
     format!("{line}\n{}", wrapped(&facts.join(", "), "       "))
 }
 
-fn within<T>(global: &Global, work: impl FnOnce(&mut Run<'_>) -> Result<T>) -> Result<T> {
+pub fn within<T>(global: &Global, work: impl FnOnce(&mut Run<'_>) -> Result<T>) -> Result<T> {
     let (domain, device) = (load(global)?, device(global, precision(global))?);
     let (mut printer, flag) = (Printer::new(global.verbose), AtomicBool::new(false));
     work(&mut Run::new(&domain, &out(global), &device, &mut printer, &flag)?)
-}
-
-fn profile_text(profile: &Profile) -> String {
-    let Profile { num_documents, num_words, num_distinct_words, num_duplicates, .. } = profile;
-    let mut text = format!(
-        "{num_documents} documents, {num_words} words, {num_distinct_words} distinct; {num_duplicates} with a text that \
-         occurred before\n"
-    );
-    if let Some(far) = profile.divergence_from_general {
-        text += &format!("words {far:.3} away from general text (0 the same, 1 none in common)\n");
-    }
-    text += "\nsource                 documents       words  away from the rest\n";
-    for own in &profile.sources {
-        let (name, far) = (cut(&own.name, 20), own.divergence_from_rest);
-        text += &format!("{name:<20} {:11} {:11} {far:19.3}\n", own.num_documents, own.num_words);
-    }
-    text += "\n                         5 %     25 %   median     75 %     95 %  largest\n";
-    for name in ["num_words", "num_sentences", "mean_word_length", "reading_ease", "digit_ratio"] {
-        if let Some(spread) = profile.attributes.get(name) {
-            let numbers: String = spread.quantiles[1..].iter().map(|value| format!(" {:>8}", short(*value))).collect();
-            text += &format!("{name:<20}{numbers}\n");
-        }
-    }
-    text += &listed("telling words", profile.words.iter().map(|own| own.term.clone()));
-    text += &listed("telling phrases", profile.phrases.iter().map(|own| own.term.clone()));
-    text += &listed("found together", profile.pairs.iter().map(|own| own.words.join(" + ")));
-    let languages = profile.languages.iter().filter(|(name, _)| !name.is_empty());
-    text += &listed("languages", languages.map(|(name, count)| format!("{name} {count}")));
-    let pii = profile.pii.iter().map(|(kind, (num, _))| format!("{} {num}", kind.name().replace('_', " ")));
-    text += &listed("personal data", pii);
-    if !profile.boilerplate.is_empty() {
-        text += "\nlines in many documents\n";
-    }
-    for (line, count) in profile.boilerplate.iter().take(NUM_LINES) {
-        text += &format!("{count:9}  {}\n", cut(line, WIDTH - 11));
-    }
-    if !profile.outliers.is_empty() {
-        text += "\nfew and far out\n";
-    }
-    for own in &profile.outliers {
-        let (id, value) = own.examples.first().map_or(("", 0.0), |(id, value)| (id.as_str(), *value));
-        let example = format!("{} beyond {}, such as {id} ({})", own.attribute, short(own.bound), short(value));
-        text += &format!("{:9}  {}\n", own.num_documents, cut(&example, WIDTH - 11));
-    }
-    text
-}
-
-/// Words under a title, if there are any.
-fn listed(title: &str, items: impl Iterator<Item = String>) -> String {
-    let items: Vec<String> = items.collect();
-    if items.is_empty() { String::new() } else { format!("\n{title}\n{}", wrapped(&items.join(", "), "  ")) }
 }
 
 fn names_text(names: &[Name]) -> String {
@@ -210,12 +152,12 @@ fn shown(value: &Value) -> String {
 }
 
 /// A whole number as it is, others with three places.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.3}") }
 }
 
 /// Lines of at most 80 columns.
-fn wrapped(text: &str, indent: &str) -> String {
+pub fn wrapped(text: &str, indent: &str) -> String {
     let (mut lines, mut line) = (String::new(), indent.to_owned());
     for word in text.split_whitespace() {
         if line.len() + word.len() + 1 > WIDTH && line.len() > indent.len() {

@@ -9,6 +9,7 @@ mod errors;
 mod labels;
 mod pack;
 mod plan;
+mod profile;
 mod progress;
 
 use std::process::ExitCode;
@@ -58,7 +59,8 @@ fn run(args: &Args) -> Result<()> {
             commands::bench(global, part.as_deref(), shape)
         }
         Command::Demo => commands::demo(global),
-        Command::Profile => data::profile(global),
+        Command::Profile => profile::profile(global),
+        Command::Diff { before, after } => profile::diff(global, before, after),
         Command::Check => data::check(global),
         Command::Data(command) => data::run(global, command),
         Command::Labels(command) => labels::run(global, command),

@@ -132,6 +132,9 @@ attributes! {
     ends_open,
     /// Ease of reading (Flesch 1948): 100 is easy, 30 is a scientific paper. Meant for English.
     reading_ease,
+    /// Bits by which a letter surprises after the one before it, on average, in a model of pairs of letters learned from
+    /// the sources: high for what no language has.
+    char_surprise,
     /// Personal data that has a form of its own, such as an e-mail address.
     num_pii,
     /// How sure the language is, between 0 and 1.
@@ -178,7 +181,7 @@ pub fn measure(text: &str, scorers: &Scorers) -> Attributes {
     of_lines(&mut attributes, text, words.len());
     of_repetition(&mut attributes, repeated(text, &words));
     of_language(&mut attributes, text);
-    scorers.score(&mut attributes, &word_hashes(&normalize(text)));
+    scorers.score(&mut attributes, text, &word_hashes(&normalize(text)));
     attributes
 }
 

@@ -211,45 +211,58 @@ impl AttributeTable {
         Ok((block.documents.swap_remove(place), attributes.swap_remove(place)))
     }
 
-    /// The values of one attribute, by its place in [`Attributes::NUMBERS`], in the order of the documents; none where it
-    /// was not measured.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn column(&self, number: usize) -> Result<Vec<f64>, ColumnsError> {
-        let mut values = Vec::new();
-        self.each_of(TEXTS.len() + number, |column| {
-            values.extend(column.as_primitive::<Float64Type>().iter().flatten());
-        })?;
-        Ok(values)
+    /// Gives the number of each document and its value of one attribute, by its place in [`Attributes::NUMBERS`], to
+    /// `take`, in order; none where it was not measured.
+    pub(crate) fn each_value(&self, number: usize, mut take: impl FnMut(usize, f64)) -> Result<(), ColumnsError> {
+        let mut first = 0;
+        self.each_of([TEXTS.len() + number], |rows| {
+            let values = rows.column(0).as_primitive::<Float64Type>().iter().enumerate();
+            values.for_each(|(at, value)| value.into_iter().for_each(|value| take(first + at, value)));
+            first += rows.num_rows();
+        })
     }
 
-    /// The ids of the documents.
-    pub(crate) fn ids(&self) -> Result<Vec<String>, ColumnsError> {
-        let mut ids = Vec::new();
-        self.each_of(0, |column| {
-            ids.extend(column.as_string::<i32>().iter().map(|id| id.unwrap_or_default().to_owned()));
-        })?;
-        Ok(ids)
+    /// Gives each document's number, id, source, time and language to `take`, in order.
+    pub(crate) fn each_origin(&self, mut take: impl FnMut(usize, [&str; 4])) -> Result<(), ColumnsError> {
+        let mut first = 0;
+        self.each_of([0, 1, 3, 5], |rows| {
+            let columns: [&StringArray; 4] = std::array::from_fn(|at| rows.column(at).as_string::<i32>());
+            let text = |at, row| {
+                let column: &StringArray = columns[at];
+                if column.is_null(row) { "" } else { column.value(row) }
+            };
+            (0..rows.num_rows()).for_each(|row| take(first + row, std::array::from_fn(|at| text(at, row))));
+            first += rows.num_rows();
+        })
     }
 
-    /// How many documents there are in each language.
-    pub(crate) fn languages(&self) -> Result<BTreeMap<String, usize>, ColumnsError> {
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        self.each_of(TEXTS.len() - 1, |column| {
-            for language in column.as_string::<i32>().iter().map(Option::unwrap_or_default) {
-                *counts.entry(language.to_owned()).or_default() += 1;
+    /// Gives each document's number, source and values to `take`, in order.
+    pub(crate) fn each_row(&self, mut take: impl FnMut(usize, &str, &[Option<f64>])) -> Result<(), ColumnsError> {
+        let mut first = 0;
+        let columns = std::iter::once(1).chain((0..Attributes::NUMBERS.len()).map(|at| TEXTS.len() + at));
+        self.each_of(columns, |rows| {
+            let sources = rows.column(0).as_string::<i32>();
+            let numbers: Vec<&Float64Array> =
+                rows.columns()[1..].iter().map(|column| column.as_primitive::<Float64Type>()).collect();
+            for row in 0..rows.num_rows() {
+                let values: Vec<Option<f64>> =
+                    numbers.iter().map(|column| column.is_valid(row).then(|| column.value(row))).collect();
+                take(first + row, sources.value(row), &values);
             }
-        })?;
-        Ok(counts)
+            first += rows.num_rows();
+        })
     }
 
-    /// Gives the parts of one column to `take`, in order.
-    fn each_of(&self, column: usize, mut take: impl FnMut(&ArrayRef)) -> Result<(), ColumnsError> {
+    /// Gives the parts of some columns, which rise, to `take`, in order.
+    fn each_of(
+        &self,
+        columns: impl IntoIterator<Item = usize>,
+        mut take: impl FnMut(&RecordBatch),
+    ) -> Result<(), ColumnsError> {
         let reader = self.reader()?;
-        let only = ProjectionMask::roots(reader.parquet_schema(), [column]);
+        let only = ProjectionMask::roots(reader.parquet_schema(), columns);
         self.batches(reader.with_projection(only))?.try_for_each(|batch| {
-            take(batch?.column(0));
+            take(&batch?);
             Ok(())
         })
     }
@@ -299,7 +312,12 @@ mod tests {
         documents.each(|block| table.block(&block), take).unwrap();
         assert_eq!(found, all.iter().map(|document| measure(&document.text, &Scorers::default())).collect::<Vec<_>>());
         let num_words: Vec<f64> = found.iter().map(|attributes| attributes.num_words).collect();
-        assert_eq!(table.column(1).unwrap(), num_words);
+        let mut column = Vec::new();
+        table.each_value(1, |_, value| column.push(value)).unwrap();
+        assert_eq!(column, num_words);
+        let mut rows = Vec::new();
+        table.each_row(|number, source, values| rows.push((number, source == "s", values[1].unwrap()))).unwrap();
+        assert!(rows.iter().enumerate().all(|(at, row)| *row == (at, true, num_words[at])) && rows.len() == 500);
 
         let bytes = fs::read(&path).unwrap();
         measure_all(&documents, &Scorers::default(), &path).unwrap();

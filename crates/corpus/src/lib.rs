@@ -20,8 +20,10 @@ mod encoding;
 mod files;
 mod gather;
 mod hazard;
+mod histogram;
 mod html;
 mod ids;
+mod letters;
 mod lines;
 mod markdown;
 mod near;
@@ -39,6 +41,7 @@ mod repetition;
 mod review;
 mod rows;
 mod scorers;
+mod shift;
 mod split;
 mod store;
 mod subset;
@@ -64,7 +67,10 @@ pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, OverlapCounts};
 pub use pdf::{PDF_COMMAND, read_pdf};
 pub use pii::{Pii, PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
-pub use profile::{Outliers, Pair, Profile, SourceProfile, Spread, Term, profile};
+pub use profile::{
+    Association, Basis, Edge, Facet, Facets, Listed, Measure, Outliers, Pair, Profile, Shared, Sign, SourcePair,
+    SourceProfile, Spread, Term, profile,
+};
 pub use quality::{HeldOutQuality, QualityConfig};
 pub use read::{ReadError, RejectSummary, Source, read_source};
 pub use reject::{DropReason, Dropped, Reject, RejectReason};
@@ -74,6 +80,7 @@ pub use review::{
     write_label_studio, write_review_table,
 };
 pub use scorers::{Scorers, ScorersError};
+pub use shift::{Change, DistributionShift, Shift, ShiftError, TermShift, WordShift, shift};
 pub use split::folds;
 pub use store::{Block, Documents, StoreError, each_dropped, unpack, write_documents, write_rejects};
 pub use subset::subset;

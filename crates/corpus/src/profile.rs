@@ -1,32 +1,46 @@
 //! A picture of a domain: how much there is of what, what sets it apart from general text, and what stands out.
 //!
-//! One pass over the documents, and one more for what goes together. Words are counted exactly; runs of words and lines
-//! lossily (Manku and Motwani 2002), so that memory grows with the vocabulary, not with the text. Blocks of documents are
-//! counted side by side and taken in order: the result depends neither on threads nor on chance.
+//! One pass over the documents (`count`), one more for words that go together and for what profiles are compared by
+//! (`basis`), and passes over their attributes, a column at a time (`measured`). Memory is bounded by sketches; they are
+//! filled side by side and merged in the order of the documents, so that the result depends neither on threads nor on
+//! chance.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use arable_core::Document;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::attributes::Attributes;
 use crate::columns::{AttributeTable, ColumnsError};
-use crate::pii::{PiiKind, find_pii};
-use crate::store::{Block, Documents, StoreError};
-use crate::words::{HashedMap, HashedSet, hash_word, mix, normalize, num_words};
+use crate::pii::PiiKind;
+use crate::store::Documents;
+
+mod associations;
+pub(crate) mod basis;
+mod count;
+mod edges;
+mod measured;
+mod terms;
+
+pub use basis::{Basis, Facet, Facets, Listed, Shared};
+pub(crate) use count::{Counts, increase};
+pub(crate) use terms::{compared, frequent, surest};
 
 /// What a set of documents is like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Profile {
     /// Documents.
     pub num_documents: usize,
     /// Words, separated by white space.
     pub num_words: usize,
-    /// Distinct words, after normalisation.
+    /// Distinct words, after normalisation: exactly up to 786,000, within 2 % beyond.
     pub num_distinct_words: usize,
+    /// Occurrences that may be missing from the count of a word; 0 where all were counted.
+    pub max_missed: usize,
     /// Each source.
     pub sources: Vec<SourceProfile>,
+    /// How far the words of the largest sources are from each other.
+    pub source_pairs: Vec<SourcePair>,
     /// Documents by language, the most frequent first; an empty name where it cannot be told.
     pub languages: Vec<(String, usize)>,
     /// The distribution of each attribute.
@@ -48,12 +62,22 @@ pub struct Profile {
     /// How far the words are from those of general text, between 0 and 1 (Jensen-Shannon, base 2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence_from_general: Option<f64>,
-    /// Rare documents that are alike in being far out: an attribute, and some of them.
+    /// Rare documents that are far out in an attribute, and some of them.
     pub outliers: Vec<Outliers>,
+    /// Documents that show signs of trouble.
+    pub signs: Vec<Sign>,
+    /// Rare documents that are far out in the same ways.
+    pub edges: Vec<Edge>,
+    /// What goes with what.
+    pub associations: Vec<Association>,
+    /// What it is compared with other profiles by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
 }
 
 /// One source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SourceProfile {
     /// Its name.
     pub name: String,
@@ -61,10 +85,19 @@ pub struct SourceProfile {
     pub num_documents: usize,
     /// Words.
     pub num_words: usize,
-    /// Documents by year, where a time is given.
-    pub years: BTreeMap<String, usize>,
+    /// Documents by month (`2024-05`), or by year where no month is given.
+    pub times: BTreeMap<String, usize>,
     /// How far its words are from those of all other sources, between 0 and 1 (Jensen-Shannon, base 2).
     pub divergence_from_rest: f64,
+}
+
+/// Two sources.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourcePair {
+    /// Their names.
+    pub sources: [String; 2],
+    /// How far their words are apart, between 0 and 1 (Jensen-Shannon, base 2).
+    pub divergence: f64,
 }
 
 /// The distribution of a number.
@@ -72,7 +105,7 @@ pub struct SourceProfile {
 pub struct Spread {
     /// The mean.
     pub mean: f64,
-    /// The values that 0, 5, 25, 50, 75, 95 and 100 % of the documents do not exceed.
+    /// The values that 0, 5, 25, 50, 75, 95 and 100 % of the documents do not exceed, 2 % too low at most.
     pub quantiles: [f64; 7],
 }
 
@@ -116,17 +149,99 @@ pub struct Outliers {
     pub examples: Vec<(String, f64)>,
 }
 
-/// Runs of words, or lines, that are counted at most. With those of a block on top, a table of two million has room.
-const MAX_TALLIED: usize = 1_500_000;
-/// Shorter lines are headings and single words.
-const MIN_LINE: usize = 12;
+/// Documents that show a sign of trouble.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sign {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// The attribute that shows it.
+    pub attribute: String,
+    /// How many documents do.
+    pub num_documents: usize,
+    /// Some of them: id and value, the farthest first.
+    pub examples: Vec<(String, f64)>,
+}
+
+/// A rare pattern: few documents that are far out in the same ways.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Edge {
+    /// Attributes, with `high` or `low`.
+    pub attributes: Vec<(String, String)>,
+    /// How many documents there are.
+    pub num_documents: usize,
+    /// The source that most come from.
+    pub source: String,
+    /// How many do.
+    pub num_in_source: usize,
+    /// The ids of some.
+    pub examples: Vec<String>,
+}
+
+/// Two things that go together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Association {
+    /// Attributes, or `source`, `language` or `time`.
+    pub between: [String; 2],
+    /// What is measured.
+    pub measure: Measure,
+    /// How strong it is: 0 is not at all, 1 or -1 wholly.
+    pub value: f64,
+    /// Where it lies with 95 % confidence.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// How two things are found to go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Two numbers: Spearman's rank correlation.
+    RankCorrelation,
+    /// A number and groups: the share of the variance of its ranks that lies between the groups.
+    CorrelationRatio,
+    /// Groups and groups: Cramér's V.
+    CramersV,
+}
+
+impl Measure {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RankCorrelation => "rank correlation",
+            Self::CorrelationRatio => "share of variance",
+            Self::CramersV => "Cramér's V",
+        }
+    }
+}
+
+impl Profile {
+    /// The months in which there are documents, or the years where there are more than twelve months, in order.
+    pub fn periods(&self) -> Vec<String> {
+        const MAX_MONTHS: usize = 12;
+        let times = || self.sources.iter().flat_map(|source| source.times.keys());
+        let months: BTreeSet<String> = times().cloned().collect();
+        let years = || times().filter_map(|time| time.get(..4)).map(str::to_owned).collect::<BTreeSet<_>>();
+        (if months.len() > MAX_MONTHS { years() } else { months }).into_iter().collect()
+    }
+}
+
+impl SourceProfile {
+    /// Its documents in each of these periods.
+    pub fn by_period(&self, periods: &[String]) -> Vec<usize> {
+        // Among months, a year is one where no month is given.
+        let are_years = periods.iter().all(|period| period.len() == 4);
+        let is_within = |time: &str, period: &str| time == period || are_years && time.starts_with(period);
+        let within =
+            |period: &String| self.times.iter().filter(|(time, _)| is_within(time, period)).map(|(_, num)| num).sum();
+        periods.iter().map(within).collect()
+    }
+}
+
 const NUM_GROWTH: usize = 100;
-const NUM_TERMS: usize = 40;
-const NUM_PAIRS: usize = 20;
-const NUM_LINES: usize = 20;
-/// What is telling occurs at least four times as often as in general text.
-const MIN_LOG_RATIO: f64 = 2.0;
-/// A term that occurs less often says little about a domain.
+/// Sources that are compared with each other.
+const MAX_PAIRED: usize = 10;
+/// What occurs less often says little about a domain.
 const MIN_COUNT: usize = 5;
 
 /// Profiles documents, with `general` as the text that they are compared with; without any, no terms are telling.
@@ -138,164 +253,52 @@ pub fn profile(
     attributes: &AttributeTable,
     general: Option<&Documents>,
 ) -> Result<Profile, ColumnsError> {
-    let counts = count(documents)?;
-    let reference = general.map(count).transpose()?;
+    let counts = count::count(documents)?;
+    let own = counts.words.counts();
+    let reference = general.map(count::count).transpose()?.map(|reference| (reference.words.counts(), reference));
     let (words, phrases) = match &reference {
         None => Default::default(),
-        Some(reference) => {
-            (telling_words(&counts.words, &reference.words), telling_runs(&counts, reference, documents)?)
+        Some((general, reference)) => {
+            (terms::telling_words(&own, general), terms::telling_runs(&counts, reference, documents)?)
         }
     };
-    let mut languages: Vec<(String, usize)> = attributes.languages()?.into_iter().collect();
+    let (pairs, basis) = basis::again(documents, &words, &own)?;
+    let mut measured = measured::measured(attributes, documents.len())?;
+    let languages = measured.facets.0.get(&Facet::Language).cloned().unwrap_or_default();
+    let mut languages: Vec<(String, usize)> =
+        languages.into_iter().map(|(name, shared)| (name, shared.num_documents)).collect();
     languages.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    let (attributes, outliers) = spreads(attributes)?;
+    let (sources, source_pairs) = sources(&counts, &own);
     Ok(Profile {
         num_documents: documents.len(),
         num_words: counts.sources.values().map(|source| source.num_words).sum(),
-        num_distinct_words: counts.words.len(),
+        num_distinct_words: counts.words.num_distinct(),
+        max_missed: counts.words.error(),
         languages,
-        attributes,
         growth: thinned(&counts.growth),
-        pairs: pairs(documents, &words)?,
+        pairs,
         words,
         phrases,
-        boilerplate: boilerplate(documents, &counts.lines)?,
+        boilerplate: terms::boilerplate(documents, &counts.lines)?,
         num_duplicates: counts.num_duplicates,
-        divergence_from_general: reference.map(|reference| divergence(&counts.words, &reference.words)),
-        outliers,
-        sources: sources(&counts),
+        divergence_from_general: reference.map(|(general, _)| terms::divergence(&own, &general)),
+        sources,
+        source_pairs,
         pii: counts.pii,
+        basis: Some(basis.with(counts.facets, &mut measured)),
+        attributes: measured.spreads,
+        outliers: measured.outliers,
+        signs: measured.signs,
+        edges: measured.edges,
+        associations: measured.associations,
     })
 }
 
-pub(crate) type Counts = HashMap<String, usize>;
-
-/// Where a run of words or a line occurs first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    document: u32,
-    word: u32,
-    num_words: u32,
-}
-
-/// Counts of many things by their hashes, of which only the frequent ones matter.
-#[derive(Default)]
-struct Tally {
-    counts: HashedMap<(u32, Place)>,
-    /// What occurred at most so often may have been forgotten.
-    forgotten: u32,
-}
-
-impl Tally {
-    fn add(&mut self, key: u64, count: u32, first: Place) {
-        let all = &mut self.counts.entry(key).or_insert((0, first)).0;
-        *all = all.saturating_add(count);
-    }
-
-    fn merge(&mut self, other: Self) {
-        other.counts.into_iter().for_each(|(key, (count, first))| self.add(key, count, first));
-        while self.counts.len() > MAX_TALLIED {
-            self.forgotten += 1;
-            let least = self.forgotten;
-            self.counts.retain(|_, (count, _)| *count > least);
-        }
-    }
-}
-
-/// What is counted in a pass over documents.
-#[derive(Default)]
-struct Counted {
-    words: Counts,
-    by_source: BTreeMap<String, Counts>,
-    sources: BTreeMap<String, SourceProfile>,
-    growth: Vec<(usize, usize)>,
-    num_words: usize,
-    runs: Tally,
-    /// Lines by the documents that hold them.
-    lines: Tally,
-    texts: HashedSet,
-    num_duplicates: usize,
-    pii: BTreeMap<PiiKind, (usize, usize)>,
-}
-
-/// What is counted in a block; its texts in order.
-#[derive(Default)]
-struct Part {
-    by_source: BTreeMap<String, Counts>,
-    sources: BTreeMap<String, SourceProfile>,
-    num_words: usize,
-    runs: Tally,
-    lines: Tally,
-    texts: Vec<u64>,
-    pii: BTreeMap<PiiKind, (usize, usize)>,
-}
-
-fn count(documents: &Documents) -> Result<Counted, StoreError> {
-    let mut all = Counted::default();
-    let work = |Block { first, documents, .. }: Block| {
-        let mut part = Part::default();
-        (first..).zip(&documents).for_each(|(number, document)| part.count(document, number as u32));
-        Ok(part)
-    };
-    documents.each(work, |part| {
-        all.add(part);
-        Ok::<_, StoreError>(())
-    })?;
-    Ok(all)
-}
-
-impl Part {
-    fn count(&mut self, document: &Document, number: u32) {
-        let text = normalize(&document.text);
-        let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        self.num_words += words.len();
-        let counts = self.by_source.entry(document.source.clone()).or_default();
-        words.iter().for_each(|word| increase(counts, word, 1));
-        count_runs(&mut self.runs, &words, number);
-        self.texts.push(hash_word(&text));
-        let own = self.sources.entry(document.source.clone()).or_default();
-        own.num_documents += 1;
-        own.num_words += num_words(&document.text);
-        if let Some(year) = document.time.as_deref().and_then(|time| time.get(..4)) {
-            *own.years.entry(year.to_owned()).or_default() += 1;
-        }
-        let lines: HashedSet =
-            document.text.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE).map(hash_word).collect();
-        lines.into_iter().for_each(|line| self.lines.add(line, 1, Place { document: number, word: 0, num_words: 0 }));
-        let mut kinds: BTreeMap<PiiKind, usize> = BTreeMap::new();
-        find_pii(&document.text).into_iter().for_each(|found| *kinds.entry(found.kind).or_default() += 1);
-        for (kind, num) in kinds {
-            let counts = self.pii.entry(kind).or_default();
-            *counts = (counts.0 + num, counts.1 + 1);
-        }
-    }
-}
-
-impl Counted {
-    fn add(&mut self, part: Part) {
-        self.runs.merge(part.runs);
-        self.lines.merge(part.lines);
-        for (source, words) in part.by_source {
-            let own = self.by_source.entry(source).or_default();
-            for (word, count) in words {
-                increase(&mut self.words, &word, count);
-                increase(own, &word, count);
-            }
-        }
-        for (source, part) in part.sources {
-            let own = self.sources.entry(source).or_default();
-            own.num_documents += part.num_documents;
-            own.num_words += part.num_words;
-            part.years.into_iter().for_each(|(year, count)| *own.years.entry(year).or_default() += count);
-        }
-        for (kind, (num, num_documents)) in part.pii {
-            let counts = self.pii.entry(kind).or_default();
-            *counts = (counts.0 + num, counts.1 + num_documents);
-        }
-        self.num_duplicates += part.texts.into_iter().filter(|text| !self.texts.insert(*text)).count();
-        self.num_words += part.num_words;
-        self.growth.push((self.num_words, self.words.len()));
-    }
+/// The month, or the year where none is given, that a time begins with; none of other texts.
+pub(crate) fn month(time: &str) -> Option<&str> {
+    let year = time.get(..4).filter(|year| year.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let is_month = |text: &str| text.strip_prefix('-').is_some_and(|month| ("01"..="12").contains(&month));
+    Some(time.get(4..7).filter(|text| is_month(text)).and(time.get(..7)).unwrap_or(year))
 }
 
 /// Some of the points, the last among them.
@@ -306,242 +309,35 @@ fn thinned(growth: &[(usize, usize)]) -> Vec<(usize, usize)> {
     some
 }
 
-/// Counts the runs of two and three words that begin and end with a word that says something, without numbers.
-fn count_runs(runs: &mut Tally, words: &[&str], document: u32) {
-    let hashes: Vec<u64> = words.iter().map(|word| hash_word(word)).collect();
-    let ends: Vec<bool> = words.iter().map(|word| word.len() > 1 && !AROUND.contains(word)).collect();
-    let is_number: Vec<bool> = words.iter().map(|word| word.starts_with(|c: char| c.is_numeric())).collect();
-    for num_words in 2..=3 {
-        for (word, run) in hashes.windows(num_words).enumerate() {
-            let last = word + num_words - 1;
-            if !ends[word] || !ends[last] || is_number[word..=last].contains(&true) {
-                continue;
-            }
-            let key = run.iter().fold(num_words as u64, |key, &hash| mix(key ^ hash));
-            runs.add(key, 1, Place { document, word: word as u32, num_words: num_words as u32 });
-        }
-    }
-}
-
-/// Words that stand around every word.
-const AROUND: [&str; 44] = [
-    "a", "about", "all", "also", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "for", "from",
-    "had", "has", "have", "he", "her", "his", "if", "in", "into", "is", "it", "may", "not", "of", "on", "or", "such",
-    "than", "that", "the", "their", "these", "this", "to", "was", "were", "with", "your",
-];
-
-pub(crate) fn increase(counts: &mut Counts, key: &str, by: usize) {
-    match counts.get_mut(key) {
-        Some(count) => *count += by,
-        None => {
-            counts.insert(key.to_owned(), by);
-        }
-    }
-}
-
-/// The words that `own` holds far more often than `general`.
-fn telling_words(own: &Counts, general: &Counts) -> Vec<Term> {
-    let mut terms = compared(own, total(general), |word| general.get(word).copied().unwrap_or_default());
-    terms.retain(|term| term.log_ratio > MIN_LOG_RATIO);
-    surest(&mut terms);
-    terms.truncate(NUM_TERMS);
-    terms
-}
-
-/// The frequent words of `own`, compared with general text of `num_general` words, in which `count` says how often a
-/// word occurs.
-pub(crate) fn compared(own: &Counts, num_general: f64, count: impl Fn(&str) -> usize) -> Vec<Term> {
-    let num_own = total(own);
-    let term = |(word, &own): (&String, &usize)| {
-        Term::new(word.clone(), (own as f64, num_own), (count(word) as f64, num_general))
-    };
-    frequent(own).map(term).collect()
-}
-
-/// Words that occur often enough to say something, with their counts.
-pub(crate) fn frequent(counts: &Counts) -> impl Iterator<Item = (&String, &usize)> {
-    let is_word = |word: &str| word.chars().any(char::is_alphabetic) && word.chars().count() > 1;
-    counts.iter().filter(move |(word, count)| **count >= MIN_COUNT && is_word(word))
-}
-
-/// The runs of words that `own` holds far more often than `general`.
-fn telling_runs(own: &Counted, general: &Counted, documents: &Documents) -> Result<Vec<Term>, StoreError> {
-    let (num_own, num_general) = (own.num_words as f64, general.num_words.max(1) as f64);
-    let frequent = own.runs.counts.iter().filter(|(_, (count, _))| *count as usize >= MIN_COUNT);
-    let mut terms: Vec<(Term, Place)> = frequent
-        .map(|(key, &(count, first))| {
-            let other = general.runs.counts.get(key).map_or(0, |(count, _)| *count);
-            (Term::new(String::new(), (f64::from(count), num_own), (f64::from(other), num_general)), first)
-        })
-        .filter(|(term, _)| term.log_ratio > MIN_LOG_RATIO)
-        .collect();
-    // The order of a map means nothing, that of documents does.
-    terms.sort_by(|(a, at_a), (b, at_b)| b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| at_a.cmp(at_b)));
-    terms.truncate(NUM_TERMS);
-    let said = |(term, first): (Term, Place)| {
-        let text = normalize(&documents.get(first.document as usize)?.text);
-        let words: Vec<&str> =
-            text.split_ascii_whitespace().skip(first.word as usize).take(first.num_words as usize).collect();
-        Ok(Term { term: words.join(" "), ..term })
-    };
-    terms.into_par_iter().map(said).collect()
-}
-
-impl Term {
-    /// Counts out of so many words here and in general text.
-    fn new(term: String, (a, num_own): (f64, f64), (b, num_general): (f64, f64)) -> Self {
-        Self {
-            term,
-            count: a as usize,
-            per_million: 1e6 * a / num_own,
-            log_ratio: ((a / num_own) / ((b + 0.5) / num_general)).log2(),
-            log_likelihood: log_likelihood((a, num_own), (b, num_general)),
-        }
-    }
-}
-
-/// Puts first what sets texts apart most surely.
-pub(crate) fn surest(terms: &mut [Term]) {
-    terms.sort_by(|a, b| b.log_likelihood.total_cmp(&a.log_likelihood).then_with(|| a.term.cmp(&b.term)));
-}
-
-fn total(counts: &Counts) -> f64 {
-    counts.values().sum::<usize>().max(1) as f64
-}
-
-/// Twice the logarithm of how much likelier two frequencies are than one for both (Dunning 1993, Rayson and Garside 2000).
-fn log_likelihood((a, c): (f64, f64), (b, d): (f64, f64)) -> f64 {
-    let part = |found: f64, expected: f64| if found > 0.0 { found * (found / expected).ln() } else { 0.0 };
-    2.0 * (part(a, c * (a + b) / (c + d)) + part(b, d * (a + b) / (c + d)))
-}
-
-/// The Jensen-Shannon divergence of two distributions of words, to base 2 (Lin 1991).
-fn divergence(a: &Counts, b: &Counts) -> f64 {
-    let (num_a, num_b) = (total(a), total(b));
-    let mut words: Vec<&String> = a.keys().chain(b.keys().filter(|word| !a.contains_key(*word))).collect();
-    // Sums of floats in one order.
-    words.sort_unstable();
-    let share = |counts: &Counts, word: &str, num: f64| counts.get(word).copied().unwrap_or_default() as f64 / num;
-    let part = |p: f64, middle: f64| if p > 0.0 { p * (p / middle).log2() } else { 0.0 };
-    let parts = words.into_iter().map(|word| {
-        let (p, q) = (share(a, word, num_a), share(b, word, num_b));
-        0.5 * (part(p, 0.5 * (p + q)) + part(q, 0.5 * (p + q)))
-    });
-    parts.sum::<f64>().clamp(0.0, 1.0)
-}
-
-fn sources(counts: &Counted) -> Vec<SourceProfile> {
-    let finish = |(name, own): (&String, &SourceProfile)| {
-        let words = &counts.by_source[name];
+/// The sources, each compared with the rest, and the largest with each other.
+fn sources(counts: &count::Counted, all: &Counts) -> (Vec<SourceProfile>, Vec<SourcePair>) {
+    let words: Vec<(&String, Counts)> = counts.by_source.iter().map(|(name, own)| (name, own.counts())).collect();
+    let finish = |(name, words): &(&String, Counts)| {
         let left = |(word, &count): (&String, &usize)| {
-            let left = count - words.get(word).copied().unwrap_or_default();
+            let left = count.saturating_sub(words.get(word).copied().unwrap_or_default());
             (left > 0).then(|| (word.clone(), left))
         };
-        let rest: Counts = counts.words.iter().filter_map(left).collect();
-        let divergence_from_rest = if rest.is_empty() { 0.0 } else { divergence(words, &rest) };
-        SourceProfile { name: name.clone(), divergence_from_rest, ..own.clone() }
+        let rest: Counts = all.iter().filter_map(left).collect();
+        let divergence_from_rest = if counts.by_source.len() < 2 { 0.0 } else { terms::divergence(words, &rest) };
+        SourceProfile { name: (*name).clone(), divergence_from_rest, ..counts.sources[*name].clone() }
     };
-    counts.sources.iter().map(finish).collect()
-}
-
-/// The distribution of each attribute, and documents far above the rest of them.
-fn spreads(table: &AttributeTable) -> Result<(BTreeMap<String, Spread>, Vec<Outliers>), ColumnsError> {
-    let ids = table.ids()?;
-    let of = |(number, (name, _)): (usize, &(&str, &str))| {
-        let values = table.column(number)?;
-        if values.is_empty() {
-            return Ok(None);
-        }
-        let spread = Spread::of(values.clone());
-        let far = outliers(name, &values, &spread, &ids);
-        Ok(Some((((*name).to_owned(), spread), far)))
+    let profiles: Vec<SourceProfile> = words.par_iter().map(finish).collect();
+    let mut largest: Vec<usize> = (0..words.len()).collect();
+    largest.sort_by_key(|&at| (std::cmp::Reverse(profiles[at].num_words), at));
+    largest.truncate(MAX_PAIRED);
+    let pairs: Vec<(usize, usize)> =
+        (0..largest.len()).flat_map(|a| (a + 1..largest.len()).map(move |b| (a, b))).collect();
+    let pair = |&(a, b): &(usize, usize)| {
+        let [(a, own), (b, other)] = [a, b].map(|at| &words[largest[at]]);
+        SourcePair { sources: [(*a).clone(), (*b).clone()], divergence: terms::divergence(own, other) }
     };
-    let found: Result<Vec<_>, ColumnsError> = Attributes::NUMBERS.par_iter().enumerate().map(of).collect();
-    let (spreads, far): (BTreeMap<_, _>, Vec<_>) = found?.into_iter().flatten().unzip();
-    Ok((spreads, far.into_iter().flatten().collect()))
-}
-
-impl Spread {
-    /// The distribution of `values`.
-    pub(crate) fn of(mut values: Vec<f64>) -> Self {
-        const AT: [f64; 7] = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
-        if values.is_empty() {
-            return Self::default();
-        }
-        values.sort_by(f64::total_cmp);
-        let last = values.len() - 1;
-        Self {
-            mean: values.iter().sum::<f64>() / values.len() as f64,
-            quantiles: AT.map(|at| values[(at * last as f64).round() as usize]),
-        }
-    }
-}
-
-/// Documents far above the rest (Tukey 1977: three quarter spans above the third quarter), if they are few: one in a
-/// hundred at most.
-fn outliers(name: &str, values: &[f64], spread: &Spread, ids: &[String]) -> Option<Outliers> {
-    const NUM_EXAMPLES: usize = 5;
-    let [_, _, low, _, high, ..] = spread.quantiles;
-    let bound = high + 3.0 * (high - low);
-    let mut far: Vec<(usize, f64)> = values.iter().copied().enumerate().filter(|(_, value)| *value > bound).collect();
-    far.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| ids[a.0].cmp(&ids[b.0])));
-    let examples = far.iter().take(NUM_EXAMPLES).map(|&(at, value)| (ids[at].clone(), value)).collect();
-    let rare = !far.is_empty() && far.len() <= values.len() / 100;
-    rare.then(|| Outliers { attribute: name.to_owned(), bound, num_documents: far.len(), examples })
-}
-
-/// Pairs of telling words by how much more often than chance they share a document.
-fn pairs(documents: &Documents, words: &[Term]) -> Result<Vec<Pair>, StoreError> {
-    if words.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (mut single, mut both) = (vec![0_usize; words.len()], BTreeMap::<(usize, usize), usize>::new());
-    let held = |document: &Document| -> Vec<usize> {
-        let text = normalize(&document.text);
-        let own: HashSet<&str> = text.split_ascii_whitespace().collect();
-        (0..words.len()).filter(|&at| own.contains(words[at].term.as_str())).collect()
-    };
-    documents.each(
-        |block| Ok(block.documents.iter().map(held).collect::<Vec<_>>()),
-        |block| {
-            for held in block {
-                for (i, &a) in held.iter().enumerate() {
-                    single[a] += 1;
-                    held[i + 1..].iter().for_each(|&b| *both.entry((a, b)).or_default() += 1);
-                }
-            }
-            Ok::<_, StoreError>(())
-        },
-    )?;
-    let num = documents.len().max(1) as f64;
-    let pair = |((a, b), num_documents): ((usize, usize), usize)| {
-        let (p_a, p_b, p) = (single[a] as f64 / num, single[b] as f64 / num, num_documents as f64 / num);
-        let npmi = if p < 1.0 { (p / (p_a * p_b)).ln() / -p.ln() } else { 1.0 };
-        Pair { words: [words[a].term.clone(), words[b].term.clone()], num_documents, npmi }
-    };
-    let mut pairs: Vec<Pair> = both.into_iter().filter(|&(_, count)| count >= MIN_COUNT).map(pair).collect();
-    pairs.sort_by(|a, b| b.npmi.total_cmp(&a.npmi).then_with(|| a.words.cmp(&b.words)));
-    pairs.truncate(NUM_PAIRS);
-    Ok(pairs)
-}
-
-/// Lines that occur in many documents.
-fn boilerplate(documents: &Documents, lines: &Tally) -> Result<Vec<(String, usize)>, StoreError> {
-    let enough = (documents.len() / 1000).max(MIN_COUNT);
-    let frequent = lines.counts.iter().filter(|(_, (count, _))| *count as usize >= enough);
-    let mut frequent: Vec<(u32, Place, u64)> = frequent.map(|(&hash, &(count, first))| (count, first, hash)).collect();
-    frequent.sort_by_key(|&(count, first, hash)| (std::cmp::Reverse(count), first, hash));
-    frequent.truncate(NUM_LINES);
-    let text = |(count, first, hash): (u32, Place, u64)| {
-        let document = documents.get(first.document as usize)?;
-        let line = document.text.lines().map(str::trim).find(|line| hash_word(line) == hash);
-        Ok((line.unwrap_or_default().to_owned(), count as usize))
-    };
-    frequent.into_par_iter().map(text).collect()
+    (profiles, pairs.par_iter().map(pair).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use arable_core::Document;
+
     use super::*;
     use crate::columns::measure_all;
     use crate::scorers::Scorers;
@@ -596,7 +392,7 @@ mod tests {
         assert_eq!(found.boilerplate, [("Seen and signed by the ward.".to_owned(), 58)]);
         assert_eq!(found.pii, [(PiiKind::Email, (1, 1))].into());
         assert_eq!(found.sources.len(), 2);
-        assert!(found.sources.iter().all(|own| own.divergence_from_rest > 0.2 && own.years.len() == 3));
+        assert!(found.sources.iter().all(|own| own.divergence_from_rest > 0.2 && own.times.len() == 3));
         assert!(found.divergence_from_general.unwrap() > 0.3);
         let far = found.outliers.iter().find(|far| far.attribute == "hash_ratio");
         assert!(far.is_none(), "where nearly all are 0, one document is more than one in a hundred of ninety");
@@ -607,27 +403,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tallied_stays_bounded() {
-        let first = |document| Place { document, word: 0, num_words: 1 };
-        let mut tally = Tally::default();
-        for block in 0..3 {
-            let mut part = Tally::default();
-            (0..MAX_TALLIED as u64).for_each(|key| part.add(mix(key + 1 + (block << 40)), 1, first(block as u32)));
-            part.add(7, 10, first(block as u32));
-            tally.merge(part);
-        }
-        assert!(tally.counts.len() <= MAX_TALLIED && tally.counts[&7] == (30, first(0)), "{}", tally.counts.len());
-    }
-
-    #[test]
-    fn statistics_are_those_of_their_sources() {
-        // 10 in 1,000 against 5 in 2,000, where 5 and 10 are expected: 2 (10 ln 2 + 5 ln 1/2).
-        assert!((log_likelihood((10.0, 1000.0), (5.0, 2000.0)) - 10.0 * 2.0_f64.ln()).abs() < 1e-12);
-        let counts = |pairs: &[(&str, usize)]| -> Counts { pairs.iter().map(|&(w, n)| (w.to_owned(), n)).collect() };
-        let (a, b) = (counts(&[("x", 2), ("y", 2)]), counts(&[("z", 3)]));
-        assert!((divergence(&a, &b) - 1.0).abs() < 1e-12 && divergence(&a, &a) < 1e-12);
-        let spread = Spread::of((0..=100).map(f64::from).rev().collect());
-        assert_eq!(spread.quantiles, [0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 100.0]);
+    fn months_are_told_from_other_texts() {
+        let found = ["2024-05-03T10:00", "2024-13", "1999", "May 2024", "2024-0", "20", "202४-05"].map(month);
+        assert_eq!(found, [Some("2024-05"), Some("2024"), Some("1999"), None, Some("2024"), None, None]);
         assert!(profiled(&[], &[]).sources.is_empty());
     }
 

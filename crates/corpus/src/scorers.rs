@@ -9,6 +9,7 @@ use crate::attributes::Attributes;
 use crate::bm25::{Bm25, queries};
 use crate::config::{CorpusConfig, SourceConfig};
 use crate::hazard::{Hazard, HazardError};
+use crate::letters::Letters;
 use crate::quality::{HeldOutQuality, Quality};
 use crate::read::{ReadError, check_rejects, read_source};
 use crate::relevance::Relevance;
@@ -81,10 +82,11 @@ pub(crate) fn advice(name: &str) -> &'static str {
     }
 }
 
-/// What documents are measured against. By default, the built-in lists of words alone.
+/// What documents are measured against. By default, the built-in lists of words alone; letters then surprise by 0 bits.
 #[derive(Clone, Debug, Default)]
 pub struct Scorers {
     hazard: Hazard,
+    letters: Option<Letters>,
     quality: Option<Quality>,
     relevance: Option<Relevance>,
     bm25: Option<Bm25>,
@@ -108,7 +110,7 @@ impl Scorers {
         seed: Seed,
     ) -> Result<Self, ScorersError> {
         let hazard = Hazard::new(config.hazard.as_ref(), root).map_err(|source| ScorersError::Hazard { source })?;
-        let mut scorers = Self { hazard, ..Self::default() };
+        let mut scorers = Self { hazard, letters: Some(Letters::learn(documents)?), ..Self::default() };
         let read = |setting: &str, path: &str, text: &str| {
             let source = SourceConfig { text: text.to_owned(), ..SourceConfig::new(setting, path) };
             texts(&source, root, config)
@@ -134,9 +136,10 @@ impl Scorers {
         Ok(scorers)
     }
 
-    /// Measures a text, given as the hashes of its words.
-    pub(crate) fn score(&self, attributes: &mut Attributes, words: &[u64]) {
+    /// Measures a text, given with the hashes of its words.
+    pub(crate) fn score(&self, attributes: &mut Attributes, text: &str, words: &[u64]) {
         self.hazard.score(attributes, words);
+        attributes.char_surprise = self.letters.as_ref().map_or(0.0, |letters| letters.surprise(text));
         attributes.quality = self.quality.as_ref().map(|quality| quality.score(words));
         attributes.domain_weight = self.relevance.as_ref().map(|relevance| relevance.score(words));
         attributes.task_bm25 = self.bm25.as_ref().map(|bm25| bm25.score(words));

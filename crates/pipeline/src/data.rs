@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::advice::Advise;
 use crate::results::CorpusFacts;
 use crate::run::Run;
+use crate::shifts::{self, Accepted, Shift};
 use crate::stages::{attributes, corpus, documents, file, profile, read_json, tasks};
 
 /// Nothing to try.
@@ -106,7 +107,8 @@ impl Hint for NothingExpected {
     }
 }
 
-/// Curates the corpus, or takes what was curated before, and says what is expected of it and whether it is so.
+/// Curates the corpus, or takes what was curated before, and says what is expected of it and whether it is so. Where all is
+/// as expected, the version is accepted: the next is compared with it.
 ///
 /// # Errors
 /// When nothing is expected, an expression cannot be understood, or the sources cannot be read.
@@ -121,11 +123,17 @@ pub fn check(run: &mut Run<'_>) -> Result<Vec<Expectation>> {
     let profiled = profile::run(run, &read, &measured)?;
     let curated = corpus::run(run, &tasks, &read, &measured)?;
     let facts: CorpusFacts = read_json(&file(&curated, "facts.json")?)?;
-    expectations(&expected, &facts_by_name(&facts, &profile::load(&profiled)?)).advise()
+    let profile = profile::load(&profiled)?;
+    let shift = shifts::since_accepted(run.folder(), &profile)?.unwrap_or_default();
+    let found = expectations(&expected, &facts_by_name(&facts, &profile, &shift)).advise()?;
+    if found.iter().all(|expectation| expectation.holds) {
+        shifts::accept(run.folder(), Accepted { profile: profiled.digest(), corpus: curated.digest() })?;
+    }
+    Ok(found)
 }
 
 /// The facts that expectations may name, with what they are.
-pub const FACTS: [(&str, &str); 20] = [
+pub const FACTS: [(&str, &str); 24] = [
     ("num_read", "Documents read."),
     ("num_rejected", "Records that could not be read."),
     ("reject_rate", "The same as a share of all records."),
@@ -145,11 +153,15 @@ pub const FACTS: [(&str, &str); 20] = [
     ("main_language_rate", "Documents in the most frequent language, as a share of those read."),
     ("median_num_words", "Words in half of the documents read, at most."),
     ("median_encoding_fault_ratio", "Wrongly decoded characters in half of the documents read, at most, as a share."),
+    ("truncated_rate", "Documents that end within a sentence, as a share of those read."),
+    ("shift_words_js", "How far the words shifted since the version accepted last, beyond chance: between 0 and 1."),
+    ("shift_psi", "The largest shift of an attribute, the sources, languages, time or personal data since then: PSI."),
+    ("shift_num", "How many of these shifted beyond chance."),
     ("divergence_from_general", "How far the words are from general text, between 0 and 1; 0 without any."),
 ];
 
 /// The facts, in the order of [`FACTS`].
-fn facts_by_name(corpus: &CorpusFacts, profile: &Profile) -> Vec<(&'static str, f64)> {
+fn facts_by_name(corpus: &CorpusFacts, profile: &Profile, shift: &Shift) -> Vec<(&'static str, f64)> {
     let num = |count: usize| count as f64;
     let num_read: usize = corpus.sources.iter().map(|source| source.num_documents).sum();
     let num_rejected: usize = corpus.rejects.values().sum();
@@ -157,6 +169,8 @@ fn facts_by_name(corpus: &CorpusFacts, profile: &Profile) -> Vec<(&'static str, 
     let num_duplicates = corpus.num_exact_duplicates + corpus.num_normalized_duplicates + corpus.num_near_duplicates;
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     let median = |name: &str| profile.attributes.get(name).map_or(0.0, |spread| spread.quantiles[3]);
+    let num_truncated = profile.signs.iter().find(|sign| sign.name == "truncated").map_or(0, |sign| sign.num_documents);
+    let shifted = || shift.distributions.iter().filter(|own| own.is_shift);
     let values = [
         num(num_read),
         num(num_rejected),
@@ -177,6 +191,10 @@ fn facts_by_name(corpus: &CorpusFacts, profile: &Profile) -> Vec<(&'static str, 
         share(profile.languages.first().map_or(0, |(_, count)| *count), profile.num_documents),
         median("num_words"),
         median("encoding_fault_ratio"),
+        share(num_truncated, profile.num_documents),
+        shift.words.js,
+        shifted().map(|own| own.psi).fold(0.0, f64::max),
+        num(shifted().count()),
         profile.divergence_from_general.unwrap_or_default(),
     ];
     FACTS.iter().map(|(name, _)| *name).zip(values).collect()
@@ -265,7 +283,8 @@ mod tests {
     fn every_fact_has_its_value() {
         let corpus = CorpusFacts { num_train: 7, num_held_out: 1, num_overlap: 3, ..CorpusFacts::default() };
         let profile = Profile { num_distinct_words: 9, divergence_from_general: Some(0.5), ..Profile::default() };
-        let facts: std::collections::BTreeMap<_, _> = facts_by_name(&corpus, &profile).into_iter().collect();
+        let facts: std::collections::BTreeMap<_, _> =
+            facts_by_name(&corpus, &profile, &Shift::default()).into_iter().collect();
         assert_eq!(facts.len(), FACTS.len());
         let expected = [("num_train", 7.0), ("num_kept", 8.0), ("num_overlap", 3.0), ("num_distinct_words", 9.0)];
         assert!(expected.iter().all(|(name, value)| facts[name].total_cmp(value).is_eq()), "{facts:?}");

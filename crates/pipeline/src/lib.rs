@@ -16,6 +16,7 @@ pub mod report;
 pub mod results;
 pub mod rollback;
 pub mod run;
+pub mod shifts;
 mod stages;
 pub mod tensorboard;
 pub mod versions;
@@ -45,6 +46,8 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<versions::VersionError>(error)
         || is::<rollback::RollbackError>(error)
         || is::<audit::NoReplay>(error)
+        || is::<shifts::ProfileError>(error)
+        || is::<arable_corpus::ShiftError>(error)
         || is::<arable_tokenize::TrainError>(error)
         || is::<arable_train::TrainError>(error)
         || is::<arable_tensor::DeviceError>(error)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-pub use arable_corpus::Profile;
+pub use arable_corpus::{Association, Edge, Measure, Profile};
 pub use arable_eval::{Convergence, ReliabilityBin};
 use serde::{Deserialize, Serialize};
 

@@ -57,3 +57,44 @@ fn checks_end_with_three_where_the_corpus_is_otherwise() {
     let typo = domain.fails(2, &["check", "--set", "check.more=num_trian > 3"]);
     assert!(typo.contains("did you mean `num_train`?"), "{typo}");
 }
+
+#[test]
+fn what_shifted_is_named_and_fails_a_check() {
+    let domain = Domain::new();
+    let none = domain.fails(2, &["diff"]);
+    assert!(none.contains("find the profile `previous`: 0 fit") && none.contains("hint: `arable profile`"), "{none}");
+    let same = "check.same=shift_words_js < 0.005 AND shift_num = 0";
+    let said = domain.ok(&["check", "--set", same]);
+    assert!(said.contains("shift_words_js 0"), "{said}");
+    let json = domain.arable(&["profile", "--json"]).stdout;
+    domain.write("first.json", json);
+
+    // A month of longer documents about other things.
+    let mut notes = std::fs::read_to_string(domain.path("notes.jsonl")).unwrap();
+    for i in 0..80 {
+        let text = format!("Turbine blade {i} was replaced and balanced again by the crew of the day. ").repeat(9);
+        let line = serde_json::json!({ "id": format!("new{i}"), "text": text, "time": "2024-06-01" });
+        notes += &format!("{line}\n");
+    }
+    domain.write("notes.jsonl", notes);
+    let said = domain.fails(3, &["check", "--set", same]);
+    assert!(said.contains("FAILS  same"), "{said}");
+    let again = domain.fails(3, &["check", "--set", same]);
+    assert!(again.contains("FAILS  same"), "what fails is not accepted: {again}");
+    let said = domain.ok(&["diff"]);
+    for part in ["words shifted", "turbine", "attribute num_words", "documents that show it", "notes/new"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    let output = domain.arable(&["diff", "first.json", "latest", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(found["words"]["is_shift"] == true && found["words"]["terms"][0]["example"] != "", "{found}");
+    let said = domain.ok(&["diff", "first.json", "previous"]);
+    assert!(said.contains("nothing shifted"), "{said}");
+    let broken = domain.fails(2, &["diff", "notes.jsonl", "latest"]);
+    assert!(broken.contains("as a profile"), "{broken}");
+
+    domain.ok(&["check", "--set", "check.any=shift_num > 0"]);
+    let said = domain.ok(&["check", "--set", same]);
+    assert!(said.contains("holds  same"), "what was accepted is compared with: {said}");
+}

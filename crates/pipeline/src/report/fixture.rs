@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use arable_core::Seed;
 
-use arable_corpus::{Outliers, Pair, Profile, SourceProfile, Spread, Term};
+use arable_corpus::{
+    Association, Edge, Measure, Outliers, Pair, Profile, Sign, SourcePair, SourceProfile, Spread, Term,
+};
 
 use crate::results::{
     Arm, Cell, Convergence, CorpusFacts, HeldOutPoint, OverlapFacts, PiiFacts, PretrainingFacts, PretrainingPoint,
@@ -132,7 +134,7 @@ fn profile() -> Profile {
         name: name.into(),
         num_documents,
         num_words,
-        years: [("1998".to_owned(), 12), ("2021".to_owned(), 40)].into(),
+        times: [("2021-03".to_owned(), 12), ("2021-04".to_owned(), 40)].into(),
         divergence_from_rest,
     };
     let term = |term: &str, count, log_ratio| Term {
@@ -151,6 +153,10 @@ fn profile() -> Profile {
             source("pubmed-abstracts", 48_210, 9_870_114, 0.21),
             source("open-textbooks", 1_204, 1_530_872, 0.21),
         ],
+        source_pairs: vec![SourcePair {
+            sources: ["pubmed-abstracts".into(), "open-textbooks".into()],
+            divergence: 0.21,
+        }],
         languages: vec![("eng".into(), 49_102), ("fra".into(), 12), (String::new(), 300)],
         attributes: [("num_words".to_owned(), spread)].into(),
         words: vec![term("receptor", 40_122, 11.2), term("tumour", 31_007, 9.0)],
@@ -166,6 +172,26 @@ fn profile() -> Profile {
             bound: 600.0,
             num_documents: 41,
             examples: vec![("open-textbooks/c7".into(), 12_004.0)],
+        }],
+        signs: vec![Sign {
+            name: "truncated".into(),
+            about: "the text ends within a sentence".into(),
+            attribute: "ends_open".into(),
+            num_documents: 812,
+            examples: vec![("open-textbooks/c9".into(), 1.0)],
+        }],
+        edges: vec![Edge {
+            attributes: vec![("digit_ratio".into(), "high".into()), ("terminal_line_ratio".into(), "low".into())],
+            num_documents: 37,
+            source: "open-textbooks".into(),
+            num_in_source: 36,
+            examples: vec!["open-textbooks/c11".into()],
+        }],
+        associations: vec![Association {
+            between: ["digit_ratio".into(), "reading_ease".into()],
+            measure: Measure::RankCorrelation,
+            value: -0.42,
+            interval: Some([-0.44, -0.4]),
         }],
         ..Profile::default()
     }

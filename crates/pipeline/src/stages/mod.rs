@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use arable_core::Digest;
+use arable_corpus::Profile;
 use arable_ledger::Artifact;
 use fs_err as fs;
 use serde::Serialize;
@@ -47,7 +48,8 @@ pub(crate) fn results(run: &Run<'_>, parts: &Parts) -> Result<Results> {
     let pretraining = pretrain::facts(run, &parts.plan, &parts.shards)?;
     let tasks = parts.adapted.iter().map(|artifact| read_json(&file(artifact, "results.json")?));
     let tasks: Vec<TaskResults> = tasks.collect::<Result<_>>()?;
-    let profile = Some(profile::load(&parts.profile)?);
+    // What profiles are compared by stays in the artifact: the report does not need it.
+    let profile = Some(Profile { basis: None, ..profile::load(&parts.profile)? });
     Ok(Results { run: run.facts(), profile, corpus, tokenizer, pretraining, tasks })
 }
 
