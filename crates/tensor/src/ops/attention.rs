@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::device::Device;
 use crate::element::{Element, by_format};
 use crate::kernels::{Init, MatMut, MatRef};
-use crate::math::{dot, exp, max, replace_and_sum};
+use crate::math::{dot, exp, max, sum};
 use crate::ops::{Sequences, for_ranges};
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
-use crate::tensor::{Format, Tensor};
+use crate::tensor::Tensor;
 
 /// Queries whose scores exist at a time.
 const BLOCK: usize = 128;
@@ -88,16 +88,15 @@ vectorized! {
         }
     }
 
-    /// Turns a row of scores into exponentials, of `scale` times what each lacks of the largest; one over their sum.
-    fn exponentials(row: &mut [f32], scale: f32) -> f32 {
+    /// The softmax of `scale` times a row.
+    fn softmax(row: &mut [f32], scale: f32) {
         let top = max(row);
-        1.0 / replace_and_sum(row, |value| exp((value - top) * scale))
-    }
-
-    /// `to = factor * from`.
-    fn scale_into<T: Element>(to: &mut [T], from: &[f32], factor: f32) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = T::of(from * factor);
+        for value in row.iter_mut() {
+            *value = exp((*value - top) * scale);
+        }
+        let factor = 1.0 / sum(row, |p| p);
+        for value in row.iter_mut() {
+            *value *= factor;
         }
     }
 
@@ -289,28 +288,24 @@ impl<'a> Head<'a> {
     }
 
     /// Attention probabilities of a block, zero outside the window.
-    fn probabilities<T: Element>(&self, block: &Block, format: Format) -> Tensor {
+    fn probabilities(&self, block: &Block) -> Tensor {
         let mut scores = self.device().stale(block.rows, block.num_keys);
-        let mut shares = self.device().stale_in(format, block.rows, block.num_keys);
         let scale = 1.0 / (self.dim as f32).sqrt();
         let queries = self.some(Part::Queries, block.first, block.rows);
         let keys = self.some(Part::Keys, block.first_key, block.num_keys);
         self.device().matmul_here(scores.mat_mut(), Init::Zero, queries, keys.t());
-        let rows = scores.host_mut().chunks_exact_mut(block.num_keys);
-        for (i, (row, to)) in rows.zip(T::all_mut(&mut shares).chunks_exact_mut(block.num_keys)).enumerate() {
+        for (i, row) in scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
             let seen = block.keys_seen(i);
-            to[..seen.start].fill(T::of(0.0));
-            to[seen.end..].fill(T::of(0.0));
-            let factor = exponentials(&mut row[seen.clone()], scale);
-            scale_into::<T>(&mut to[seen.clone()], &row[seen], factor);
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
+            softmax(&mut row[seen], scale);
         }
-        shares
+        scores
     }
 
     fn forward<T: Element>(&self, output: &mut [T]) {
         for block in self.blocks() {
-            // In the format in which the product reads them, so that it need not round them.
-            let probabilities = self.probabilities::<T>(&block, self.sequence.rotated.format());
+            let probabilities = self.probabilities(&block);
             let c = &mut output[block.first * self.hidden + self.first_col..];
             let c = T::mat_mut(c, block.rows, self.dim, self.hidden);
             let values = self.some(Part::Values, block.first_key, block.num_keys);
@@ -324,7 +319,7 @@ impl<'a> Head<'a> {
         let init = if length > BLOCK { Init::Add } else { Init::Zero };
         for block in self.blocks() {
             let Block { first, rows, first_key, num_keys, .. } = block;
-            let probabilities = self.probabilities::<f32>(&block, Format::F32);
+            let probabilities = self.probabilities(&block);
             let d_o = T::mat(&d_out[first * self.hidden + self.first_col..], rows, self.dim, self.hidden);
             let d_values = self.sums(sums, Part::Values, first_key, num_keys);
             self.device().matmul_here(d_values, init, probabilities.mat().t(), d_o);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::device::Device;
 use crate::kernels::{Init, MatMut, MatRef};
-use crate::math::{exp, max, replace_and_sum};
+use crate::math::{exp, max, sum};
 use crate::ops::{add_column_sums, add_scaled};
 use crate::parameters::ParameterId;
 use crate::simd::vectorized;
@@ -46,7 +46,10 @@ vectorized! {
     fn softmax_row(row: &mut [f32], target: usize, scale: f32) -> (f32, bool) {
         let top = max(row);
         let at_target = row[target];
-        let total = replace_and_sum(row, |value| exp(value - top));
+        for value in row.iter_mut() {
+            *value = exp(*value - top);
+        }
+        let total = sum(row, |p| p);
         let factor = scale / total;
         for value in row.iter_mut() {
             *value *= factor;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::element::{Element, by_format};
-use crate::math::{LANES, sum, total};
+use crate::math::sum;
 use crate::ops::{add_column_sums, for_rows, in_jobs, split_rows};
 use crate::parameters::ParameterId;
 use crate::simd::vectorized;
@@ -98,11 +98,13 @@ vectorized! {
                     *sum_gx += dy * scale * centred;
                 }
             }
-            let mean_g = total(sum_g) / n as f32;
-            let mean_gx = total(sum_gx) * inverse / n as f32;
+            let mean_g = sum_g.iter().sum::<f32>() / n as f32;
+            let mean_gx = sum_gx.iter().sum::<f32>() * inverse / n as f32;
             for (((dx, dy), x), scale) in dx.iter_mut().zip(dy).zip(x).zip(scale) {
                 *dx += (dy.get() * scale - mean_g - (x - mean) * inverse * mean_gx) * inverse;
             }
         }
     }
 }
+
+const LANES: usize = 16;
