@@ -62,7 +62,7 @@ pub struct Cpu {
 }
 
 /// A right operand, ready for several products.
-pub(crate) enum Ready<'a> {
+pub(crate) enum Operand<'a> {
     /// In tiles of bf16.
     Packed(Packed),
     /// As it lies in memory: products in f32 read it there.
@@ -172,21 +172,21 @@ impl Device {
     }
 
     /// Makes `b` ready to be multiplied with several times.
-    pub(crate) fn ready<'a>(&self, b: MatRef<'a>) -> Ready<'a> {
+    pub(crate) fn ready<'a>(&self, b: MatRef<'a>) -> Operand<'a> {
         let Self::Cpu(cpu) = self;
         if cpu.isa == Isa::F32 {
-            return Ready::InPlace(b);
+            return Operand::InPlace(b);
         }
         let mut operand = cpu.packs.lock().expect("no holder panics").pop().unwrap_or_default();
         kernels::pack_b_into(&mut operand, cpu.isa, b, &cpu.threads);
-        Ready::Packed(Packed { operand, packs: Arc::clone(&cpu.packs) })
+        Operand::Packed(Packed { operand, packs: Arc::clone(&cpu.packs) })
     }
 
     /// As [`Self::matmul_into`], for an operand that is ready.
-    pub(crate) fn matmul_ready(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: &Ready<'_>) {
+    pub(crate) fn matmul_ready(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: &Operand<'_>) {
         match b {
-            Ready::Packed(packed) => kernels::matmul_packed(c, init, a, &packed.operand, self.threads()),
-            Ready::InPlace(b) => self.matmul_into(c, init, a, *b),
+            Operand::Packed(packed) => kernels::matmul_packed(c, init, a, &packed.operand, self.threads()),
+            Operand::InPlace(b) => self.matmul_into(c, init, a, *b),
         }
     }
 

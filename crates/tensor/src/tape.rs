@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use crate::device::{Device, Ready};
+use crate::device::{Device, Operand};
 use crate::kernels::MatRef;
 use crate::ops::{Sequences, for_ranges};
 use crate::parameters::{Gradients, ParameterId, Parameters};
@@ -46,7 +46,7 @@ pub struct Tape<'a> {
 
 /// The transposes of weights, packed as right operands. The weights are borrowed, so they cannot change meanwhile.
 #[derive(Default)]
-struct Packs<'a>(Mutex<BTreeMap<ParameterId, Arc<Ready<'a>>>>);
+struct Packs<'a>(Mutex<BTreeMap<ParameterId, Arc<Operand<'a>>>>);
 
 impl<'a> Tape<'a> {
     /// A tape that can be run backwards; what it finds is added to `gradients`.
@@ -93,7 +93,7 @@ impl<'a> Tape<'a> {
     }
 
     /// The transpose of a weight `[out, in]` as a right operand, on a tape for the forward pass alone.
-    pub(crate) fn ready(&self, weight: ParameterId) -> Option<Arc<Ready<'a>>> {
+    pub(crate) fn ready(&self, weight: ParameterId) -> Option<Arc<Operand<'a>>> {
         let Packs(packs) = self.packs.as_deref()?;
         let known = packs.lock().expect("no holder panics").get(&weight).cloned();
         Some(known.unwrap_or_else(|| {
