@@ -61,15 +61,7 @@ pub struct Cpu {
     isa: Isa,
 }
 
-/// A right operand, ready for several products.
-pub(crate) enum Operand<'a> {
-    /// In tiles of bf16.
-    Packed(Packed),
-    /// As it lies in memory: products in f32 read it there.
-    InPlace(MatRef<'a>),
-}
-
-/// Packed memory, which goes back to the device when it is dropped.
+/// A right operand, packed for several products. Its memory goes back to the device when it is dropped.
 pub(crate) struct Packed {
     operand: PackedB,
     packs: Arc<Mutex<Vec<PackedB>>>,
@@ -171,23 +163,17 @@ impl Device {
         kernels::matmul(cpu.isa, c, init, a, b, &cpu.threads);
     }
 
-    /// Makes `b` ready to be multiplied with several times.
-    pub(crate) fn ready<'a>(&self, b: MatRef<'a>) -> Operand<'a> {
+    /// Packs `b`, to be multiplied with several times.
+    pub(crate) fn pack(&self, b: MatRef<'_>) -> Packed {
         let Self::Cpu(cpu) = self;
-        if cpu.isa == Isa::F32 {
-            return Operand::InPlace(b);
-        }
         let mut operand = cpu.packs.lock().expect("no holder panics").pop().unwrap_or_default();
         kernels::pack_b_into(&mut operand, cpu.isa, b, &cpu.threads);
-        Operand::Packed(Packed { operand, packs: Arc::clone(&cpu.packs) })
+        Packed { operand, packs: Arc::clone(&cpu.packs) }
     }
 
-    /// As [`Self::matmul_into`], for an operand that is ready.
-    pub(crate) fn matmul_ready(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: &Operand<'_>) {
-        match b {
-            Operand::Packed(packed) => kernels::matmul_packed(c, init, a, &packed.operand, self.threads()),
-            Operand::InPlace(b) => self.matmul_into(c, init, a, *b),
-        }
+    /// As [`Self::matmul`], for a packed operand.
+    pub(crate) fn matmul_packed(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: &Packed) {
+        kernels::matmul_packed(c, init, a, &b.operand, self.threads());
     }
 
     /// As [`Self::matmul`] into any rows of memory, on the calling thread.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use crate::device::{Device, Operand};
+use crate::device::{Device, Packed};
 use crate::kernels::MatRef;
 use crate::ops::{Sequences, for_ranges};
 use crate::parameters::{Gradients, ParameterId, Parameters};
@@ -41,12 +41,12 @@ pub struct Tape<'a> {
     nodes: Vec<Node>,
     record: bool,
     /// Weights that many rows are multiplied with, packed once; none where the tape runs backwards.
-    packs: Option<Arc<Packs<'a>>>,
+    packs: Option<Arc<Packs>>,
 }
 
-/// The transposes of weights, packed as right operands. The weights are borrowed, so they cannot change meanwhile.
+/// The transposes of weights, packed as right operands.
 #[derive(Default)]
-struct Packs<'a>(Mutex<BTreeMap<ParameterId, Arc<Operand<'a>>>>);
+struct Packs(Mutex<BTreeMap<ParameterId, Arc<Packed>>>);
 
 impl<'a> Tape<'a> {
     /// A tape that can be run backwards; what it finds is added to `gradients`.
@@ -57,16 +57,6 @@ impl<'a> Tape<'a> {
     /// A tape for the forward pass alone.
     pub fn inference(device: &'a Device, parameters: &'a Parameters) -> Self {
         Self { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs: Some(Arc::default()) }
-    }
-
-    /// An empty tape over the same weights: on tapes for the forward pass alone they stay packed from one to the next.
-    ///
-    /// # Panics
-    /// When the tape can be run backwards.
-    pub fn another(&self) -> Self {
-        assert!(self.packs.is_some(), "gradients belong to one tape");
-        let Self { device, parameters, .. } = *self;
-        Self { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs: self.packs.clone() }
     }
 
     /// A value in f32 of which `part` computes each of `ranges`, rows that follow one another from row 0 on, on a tape of
@@ -81,10 +71,10 @@ impl<'a> Tape<'a> {
         part: impl Fn(&mut Tape<'a>, &Range<usize>) -> Var + Sync,
     ) -> Var {
         assert!(!self.record, "only a forward pass goes part by part");
-        let mut y = self.device.stale(ranges.last().map_or(0, |last| last.end), cols);
-        let (device, parameters, packs) = (self.device, self.parameters, &self.packs);
+        let (device, parameters) = (self.device, self.parameters);
+        let mut y = device.stale(ranges.last().map_or(0, |last| last.end), cols);
         for_ranges(device, y.host_mut(), cols, ranges, |idx, rows| {
-            let packs = packs.clone();
+            let packs = self.packs.clone();
             let mut tape = Tape { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs };
             let out = part(&mut tape, &ranges[idx]);
             rows.copy_from_slice(tape.value(out).host());
@@ -92,17 +82,17 @@ impl<'a> Tape<'a> {
         self.input(y)
     }
 
-    /// The transpose of a weight `[out, in]` as a right operand, on a tape for the forward pass alone.
-    pub(crate) fn ready(&self, weight: ParameterId) -> Option<Arc<Operand<'a>>> {
+    /// The transpose of a weight `[out, in]` as a packed right operand, on a tape for the forward pass alone.
+    pub(crate) fn packed(&self, weight: ParameterId) -> Option<Arc<Packed>> {
         let Packs(packs) = self.packs.as_deref()?;
         let known = packs.lock().expect("no holder panics").get(&weight).cloned();
         Some(known.unwrap_or_else(|| {
             // Outside of the lock: threads that wait for each other here would wait forever. Twice packed is no harm.
             let shape = &self.parameters.spec(weight).shape;
             let w = MatRef::new(self.parameters.value(weight), shape[0], shape[1]);
-            let ready = Arc::new(self.device.ready(w.t()));
-            packs.lock().expect("no holder panics").insert(weight, Arc::clone(&ready));
-            ready
+            let packed = Arc::new(self.device.pack(w.t()));
+            packs.lock().expect("no holder panics").insert(weight, Arc::clone(&packed));
+            packed
         }))
     }
 

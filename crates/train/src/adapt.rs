@@ -193,7 +193,6 @@ const PREDICT_TOKENS: usize = 8192;
 /// Logits of each example: `[num_labels]`, or `[num_positions * num_labels]` for tagging.
 pub fn predict(model: &Model, device: &Device, examples: &[EncodedExample]) -> Vec<Vec<f32>> {
     let mut logits = Vec::with_capacity(examples.len());
-    let first = Tape::inference(device, model.parameters());
     let mut rest = examples;
     while !rest.is_empty() {
         let mut num_tokens = 0;
@@ -203,15 +202,16 @@ pub fn predict(model: &Model, device: &Device, examples: &[EncodedExample]) -> V
         });
         let (batch, after) = rest.split_at(fits.count().max(1));
         rest = after;
-        logits.extend(predict_batch(model, first.another(), batch));
+        logits.extend(predict_batch(model, device, batch));
     }
     logits
 }
 
-fn predict_batch(model: &Model, mut tape: Tape<'_>, batch: &[EncodedExample]) -> Vec<Vec<f32>> {
+fn predict_batch(model: &Model, device: &Device, batch: &[EncodedExample]) -> Vec<Vec<f32>> {
     let refs: Vec<&EncodedExample> = batch.iter().collect();
     let (packed, positions) = pack(&refs);
-    let (cols, values) = tape.device().install(|| {
+    let (cols, values) = device.install(|| {
+        let mut tape = Tape::inference(device, model.parameters());
         let hidden = model.encode(&mut tape, &packed, Pass::default());
         let logits = model.logits(&mut tape, hidden, &packed.sequences, &positions, None);
         (tape.value(logits).cols(), tape.value(logits).to_vec())

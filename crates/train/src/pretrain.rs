@@ -331,15 +331,14 @@ pub fn held_out_loss(
 ) -> Result<HeldOutReport, TrainError> {
     let mut loader = Loader::new(text.held_out, config.max_length, config.tokens_per_batch, None, Cursor::default())?;
     let (mut found, mut num_masked, mut num_tokens) = (VocabularyLoss::default(), 0, 0);
-    let first = Tape::inference(device, state.model.parameters());
     for batch in 0.. {
         let sequences = loader.next_batch()?;
         if loader.cursor().epoch > 0 || num_tokens >= config.held_out_tokens.0 {
             break;
         }
         let masked = mlm::mask(&config.mlm, text.specials, &sequences, seed.stream("held-out masks"), batch);
-        let mut tape = first.another();
         device.install(|| {
+            let mut tape = Tape::inference(device, state.model.parameters());
             let hidden = state.model.encode(&mut tape, &masked.batch, Pass::default());
             state.model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets, 1.0, &mut found);
         });

@@ -170,10 +170,9 @@ impl Bench<'_> {
         let device = self.device;
         let (model, batch, positions, _) = self.batch();
         let tokens = batch.ids.len() as f64;
-        let first = Tape::inference(device, model.parameters());
         self.time("inference", "encoder", tokens, "token", || {
-            let mut tape = first.another();
             device.install(|| {
+                let mut tape = Tape::inference(device, model.parameters());
                 let hidden = model.encode(&mut tape, &batch, Pass::default());
                 tape.gather_rows(hidden, positions.clone(), 1);
             });

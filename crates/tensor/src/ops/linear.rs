@@ -48,8 +48,8 @@ impl Tape<'_> {
             Start::Bias(bias) => Init::Bias(parameters.value(bias)),
             Start::Onto(onto) => Init::Rows(self.value(onto).host()),
         };
-        match self.ready(weight) {
-            Some(ready) => device.matmul_ready(y.mat_mut(), init, x_value.mat(), &ready),
+        match self.packed(weight) {
+            Some(packed) => device.matmul_packed(y.mat_mut(), init, x_value.mat(), &packed),
             None => {
                 let w = MatRef::new(parameters.value(weight), outputs, inputs);
                 device.matmul_into(y.mat_mut(), init, x_value.mat(), w.t());

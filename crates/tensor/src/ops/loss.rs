@@ -115,13 +115,13 @@ impl Tape<'_> {
         assert_eq!(x_value.rows(), targets.len(), "a target for each row");
         let (vocab, hidden) = (parameters.spec(weight).shape[0], parameters.spec(weight).shape[1]);
         let w = MatRef::new(parameters.value(weight), vocab, hidden);
-        let (forward, back) = (device.ready(w.t()), record.then(|| device.ready(w)));
+        let (forward, back) = (device.pack(w.t()), record.then(|| device.pack(w)));
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
         let mut sum = 0.0;
         for rows in chunks {
             let x_mat = MatRef::new(x_value.host(), targets.len(), hidden).some_rows(rows.clone());
             let mut logits = device.stale(rows.len(), vocab);
-            device.matmul_ready(logits.mat_mut(), Init::Bias(parameters.value(bias)), x_mat, &forward);
+            device.matmul_packed(logits.mat_mut(), Init::Bias(parameters.value(bias)), x_mat, &forward);
             let losses = softmax_backward(device, logits.host_mut(), vocab, &targets[rows.clone()], scale);
             for (loss, right) in losses {
                 sum += f64::from(loss);
@@ -131,7 +131,7 @@ impl Tape<'_> {
             if let (Some(gradients), Some(back)) = (&mut gradients, &back) {
                 let dy = MatRef::new(logits.host(), rows.len(), vocab);
                 let dx = &mut dx.host_mut()[rows.start * hidden..rows.end * hidden];
-                device.matmul_ready(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
+                device.matmul_packed(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
                 device.matmul(gradients.of_mut(parameters, weight), Init::Add, dy.t(), x_mat);
                 add_column_sums(device, gradients.of_mut(parameters, bias), logits.host());
             }
