@@ -85,9 +85,8 @@ mod tests {
         let document = |i| Document {
             id: format!("s/{i}"),
             source: "s".into(),
-            group: None,
-            time: None,
             text: if i == 3 { "xq zvkj wqqx jjzk".repeat(20) } else { text(i) },
+            ..Document::default()
         };
         let folder = tempfile::tempdir().unwrap();
         write_documents(&folder.path().join("documents"), &(0..200).map(document).collect::<Vec<_>>()).unwrap();

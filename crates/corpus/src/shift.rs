@@ -172,6 +172,13 @@ struct Bin {
     examples: [Vec<String>; 2],
 }
 
+/// The variance of the index that comes of estimating the shares `p` from `num` documents, by the delta method.
+fn variance(pairs: impl Iterator<Item = (f64, f64)>, num: f64) -> f64 {
+    let slopes = pairs.map(|(p, q)| (p, (p / q).ln() - q / p));
+    let (mean, square) = slopes.fold((0.0, 0.0), |(mean, square), (p, g)| (mean + p * g, square + p * g * g));
+    (square - mean * mean).max(0.0) / num
+}
+
 impl Bin {
     fn add(&mut self, which: usize, shared: &Shared) {
         self.counts[which] += shared.num_documents;
@@ -276,14 +283,8 @@ fn compared(kind: &'static str, name: &str, bins: Vec<Bin>, least: f64) -> Distr
     let ninth = 2.0 / (9.0 * freedom);
     let noise = scale * freedom * (1.0 - ninth + Z_NOISE * ninth.sqrt()).powi(3);
     let psi = (index - scale * freedom).max(0.0);
-    let variance = |of: &dyn Fn(&(f64, f64)) -> (f64, f64), num: f64| {
-        let (mean, square) = pairs.iter().map(of).fold((0.0, 0.0), |(m, s), (p, g)| (m + p * g, s + p * g * g));
-        (square - mean * mean).max(0.0) / num
-    };
-    let far = Z
-        * (variance(&|(p, q)| (*p, (p / q).ln() - q / p), num[0])
-            + variance(&|(p, q)| (*q, (q / p).ln() - p / q), num[1]))
-        .sqrt();
+    let reversed = pairs.iter().map(|&(p, q)| (q, p));
+    let far = Z * (variance(pairs.iter().copied(), num[0]) + variance(reversed, num[1])).sqrt();
     let mut changes: Vec<(f64, Change)> =
         bins.into_iter().zip(&pairs).map(|(bin, (p, q))| ((p - q) * (p / q).ln(), bin.change(num))).collect();
     changes.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
@@ -477,9 +478,9 @@ mod tests {
         Document {
             id: format!("notes/{number}"),
             source: ["notes", "letters"][number % 2].into(),
-            group: None,
             time: Some(format!("2024-{:02}-11", month + 1)),
             text: (0..num_words).map(|_| word()).collect::<Vec<_>>().join(" "),
+            ..Document::default()
         }
     }
 

@@ -287,9 +287,12 @@ pub fn restore(out: &Path, name: &str, to: &Path) -> Result<Version> {
     Ok(version)
 }
 
+/// Whether a document has a field.
+type Has = fn(&Document) -> bool;
+
 /// Which fields any document of a part has, and the licences that they name.
 fn fields(artifact: &Artifact, part: &str) -> Result<(Vec<&'static str>, BTreeSet<String>)> {
-    const SOME: [(&str, fn(&Document) -> bool); 5] = [
+    const SOME: [(&str, Has); 5] = [
         ("group", |document| document.group.is_some()),
         ("time", |document| document.time.is_some()),
         ("origin", |document| document.origin.is_some()),
@@ -300,7 +303,7 @@ fn fields(artifact: &Artifact, part: &str) -> Result<(Vec<&'static str>, BTreeSe
     let mut licences = BTreeSet::new();
     let documents = Documents::open(&file(artifact, part)?).advise()?;
     let work = |block: Block| {
-        let has = |(_, has): &&(&str, fn(&Document) -> bool)| block.documents.iter().any(has);
+        let has = |(_, has): &&(&str, Has)| block.documents.iter().any(has);
         let some: Vec<&str> = SOME.iter().filter(has).map(|(name, _)| *name).collect();
         let licences: BTreeSet<String> = block.documents.into_iter().filter_map(|document| document.licence).collect();
         Ok((some, licences))
