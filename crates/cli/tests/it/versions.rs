@@ -75,7 +75,8 @@ fn what_is_known_of_a_document_travels_to_its_version() {
     let notes = fs::read_to_string(domain.path("notes.jsonl")).unwrap();
     let marked = |(idx, line): (usize, &str)| {
         let mut record: Value = serde_json::from_str(line).unwrap();
-        record["meta"] = json!({ "site": ["north", "south"][idx % 2], "kinds": ["a", "b"] });
+        let site = ["north", "south"][idx % 2];
+        record["meta"] = json!({ "site": site, "kinds": ["a", "b"] });
         if idx % 4 == 0 {
             record["terms"] = "CC-BY-4.0".into();
         }
