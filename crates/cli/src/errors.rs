@@ -1,6 +1,7 @@
 //! Errors as people read them.
 
 use std::fmt::Write;
+use std::io;
 
 use arable_pipeline::audit::NotAsItWas;
 use arable_pipeline::data::ChecksFailed;
@@ -50,10 +51,15 @@ pub fn render(error: &anyhow::Error) -> String {
         }
         last = message;
     }
-    if let Some(hint) = advice::hint(error) {
+    if let Some(hint) = advice::hint(error).map(str::to_owned).or_else(|| full_disk(error)) {
         writeln!(text, "\nhint: {hint}").expect("a String takes every write");
     }
     text
+}
+
+/// What to do about a disk that is full, whatever was written.
+fn full_disk(error: &anyhow::Error) -> Option<String> {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(arable_ledger::free_space_hint)
 }
 
 fn headline(message: &str) -> String {

@@ -91,6 +91,10 @@ impl Hint for BucketError {
             Self::Read { source: Error::NotFound { .. }, .. } => {
                 "check the name of the bucket, and AWS_REGION or AWS_ENDPOINT_URL".to_owned()
             }
+            // The crate has no kind of its own for it.
+            Self::Read { source, .. } if source.to_string().contains("NoSuchBucket") => {
+                "check the name of the bucket, and AWS_REGION or AWS_ENDPOINT_URL".to_owned()
+            }
             Self::Read { source: Error::Precondition { .. }, .. } => {
                 "the object was changed while it was read; start again".to_owned()
             }
