@@ -116,6 +116,8 @@ const MIN_RARE_PSI: f64 = 0.001;
 const Z_NOISE: f64 = 4.0;
 const Z: f64 = 1.96;
 const NUM_BINS: usize = 10;
+/// Attributes that are measured against the corpus itself: where that changes, so does the measure of what has not.
+const RELATIVE_TO_CORPUS: [&str; 3] = ["char_surprise", "domain_weight", "task_bm25"];
 /// Bins with fewer documents in both are one.
 const MIN_BIN: usize = 10;
 const NUM_CHANGES: usize = 4;
@@ -164,12 +166,12 @@ impl Shift {
     }
 }
 
-/// A bin: its name, its documents in both profiles, and examples of both.
+/// A bin: its name, its documents in both profiles, and examples of both, each with how much it tells.
 #[derive(Clone, Debug, Default)]
 struct Bin {
     name: String,
     counts: [usize; 2],
-    examples: [Vec<String>; 2],
+    examples: [Vec<(f64, String)>; 2],
 }
 
 /// The variance of the index that comes of estimating the shares `p` from `num` documents, by the delta method.
@@ -180,41 +182,53 @@ fn variance(pairs: impl Iterator<Item = (f64, f64)>, num: f64) -> f64 {
 }
 
 impl Bin {
-    fn add(&mut self, which: usize, shared: &Shared) {
+    /// Adds documents, of which the example tells so much.
+    fn add(&mut self, which: usize, shared: &Shared, tells: f64) {
         self.counts[which] += shared.num_documents;
-        if self.examples[which].len() < NUM_EXAMPLES {
-            self.examples[which].push(shared.example.clone());
-        }
+        self.examples[which].push((tells, shared.example.clone()));
     }
 }
 
 fn attributes(before: &Profile, after: &Profile, [own, other]: &[&Basis; 2]) -> Vec<DistributionShift> {
-    let both = own.attributes.iter().filter_map(|(name, own)| Some((name, [own, other.attributes.get(name)?])));
+    let is_comparable = |name: &str| !RELATIVE_TO_CORPUS.contains(&name);
+    let both = own.attributes.iter().filter(|(name, _)| is_comparable(name));
+    let both = both.filter_map(|(name, own)| Some((name, [own, other.attributes.get(name)?])));
     let compare = |(name, buckets): (&String, [&BTreeMap<i32, Shared>; 2])| {
-        let num: usize = buckets[0].values().map(|bucket| bucket.num_documents).sum();
-        let keys: BTreeSet<i32> = buckets.iter().flat_map(|buckets| buckets.keys().copied()).collect();
-        let (mut bins, mut bin, mut below) = (Vec::new(), Bin::default(), 0);
-        let mut from = 0.0;
-        for key in keys {
-            for (which, buckets) in buckets.iter().enumerate() {
-                buckets.get(&key).into_iter().for_each(|shared| bin.add(which, shared));
-            }
-            below += buckets[0].get(&key).map_or(0, |shared| shared.num_documents);
-            let share = below as f64 / num.max(1) as f64;
-            let is_full = bin.counts[0] * NUM_BINS >= num && below < num;
-            if is_full {
-                bin.name = part(from, share);
-                bins.push(std::mem::take(&mut bin));
-                from = share;
-            }
-        }
-        bin.name = part(from, 1.0);
-        bins.push(bin);
         let median = |profile: &Profile| profile.attributes.get(name).map_or(0.0, |spread| spread.quantiles[3]);
         let medians = Some([median(before), median(after)]);
-        DistributionShift { medians, ..compared("attribute", name, bins, MIN_PSI) }
+        DistributionShift { medians, ..compared("attribute", name, bins(buckets), MIN_PSI) }
     };
     both.map(compare).collect()
+}
+
+/// Bins that hold a tenth of the first profile's documents each, or a bucket of more; what lies beyond all of them is in
+/// bins of its own.
+fn bins(buckets: [&BTreeMap<i32, Shared>; 2]) -> Vec<Bin> {
+    let nums = buckets.map(|buckets| buckets.values().map(|bucket| bucket.num_documents).sum::<usize>().max(1));
+    let keys: BTreeSet<i32> = buckets.iter().flat_map(|buckets| buckets.keys().copied()).collect();
+    let (mut bins, mut bin, mut below, mut from) = (Vec::new(), Bin::default(), 0, 0.0);
+    for key in keys {
+        let found = buckets.map(|buckets| buckets.get(&key));
+        let counts = found.map(|shared| shared.map_or(0, |shared| shared.num_documents));
+        if below == 0 && counts[0] > 0 && bin.counts[1] > 0 {
+            bins.push(Bin { name: "below all before".into(), ..std::mem::take(&mut bin) });
+        }
+        let grown = counts[1] as f64 / nums[1] as f64 - counts[0] as f64 / nums[0] as f64;
+        for (which, tells) in [-grown, grown].into_iter().enumerate() {
+            found[which].into_iter().for_each(|shared| bin.add(which, shared, tells));
+        }
+        below += counts[0];
+        if bin.counts[0] * NUM_BINS >= nums[0] {
+            let to = below as f64 / nums[0] as f64;
+            bins.push(Bin { name: part(from, to), ..std::mem::take(&mut bin) });
+            from = to;
+        }
+    }
+    if bin.counts != [0, 0] {
+        let name = if from < 1.0 { part(from, 1.0) } else { "above all before".to_owned() };
+        bins.push(Bin { name, ..bin });
+    }
+    bins
 }
 
 /// A part of a range by its quantiles.
@@ -233,7 +247,7 @@ fn facets(bases: &[&Basis; 2], num_documents: [usize; 2]) -> Vec<DistributionShi
         for (which, basis) in bases.iter().enumerate() {
             for (name, shared) in basis.facets.0.get(&facet).into_iter().flatten() {
                 let bin = bins.entry(name).or_insert_with(|| Bin { name: name.clone(), ..Bin::default() });
-                bin.add(which, shared);
+                bin.add(which, shared, 0.0);
             }
         }
         bins.into_values().collect()
@@ -261,7 +275,6 @@ fn gathered(bins: Vec<Bin>) -> Vec<Bin> {
             rest.examples[which].extend(bin.examples[which].iter().take(1).cloned());
         }
     }
-    rest.examples.iter_mut().for_each(|ids| ids.truncate(NUM_EXAMPLES));
     large.extend((rest.counts != [0, 0]).then_some(rest));
     large
 }
@@ -302,11 +315,14 @@ impl Bin {
     fn change(self, num: [f64; 2]) -> Change {
         let [p, q] = [0, 1].map(|which| self.counts[which] as f64 / num[which]);
         let [before, after] = self.examples;
+        let mut examples = if q >= p { after } else { before };
+        // The sort is stable: of equals, those of lower values come first.
+        examples.sort_by(|a, b| b.0.total_cmp(&a.0));
         Change {
             name: self.name,
             shares: [p, q],
             interval: difference(self.counts, num),
-            examples: if q >= p { after } else { before },
+            examples: examples.into_iter().take(NUM_EXAMPLES).map(|(_, id)| id).collect(),
         }
     }
 }
@@ -497,9 +513,10 @@ mod tests {
         assert_eq!((time.changes[0].name.as_str(), time.changes[0].shares[0]), ("2024-06", 0.0));
         assert!(time.changes[0].interval[0] > 0.1 && time.interval[0] > time.noise);
         let size = named("num_words").expect("lengths shifted");
-        assert!(size.medians.unwrap()[1] > size.medians.unwrap()[0] && size.changes[0].name.starts_with("highest"));
+        assert!(size.medians.unwrap()[1] > size.medians.unwrap()[0] && size.changes[0].shares[1] > 0.1);
         assert!(named("source").is_none() && named("language").is_none(), "{shifted:?}");
         let is_of_the_month = |id: &String| id.strip_prefix("notes/").unwrap().parse::<usize>().unwrap() >= 1000;
+        assert!(size.changes[0].examples.iter().all(is_of_the_month), "{size:?}");
         assert!(is_of_the_month(&found.words.terms[0].example) && is_of_the_month(&found.examples()[0]), "{found:?}");
     }
 
@@ -517,6 +534,17 @@ mod tests {
         let same = profiled(&(0..100).map(|i| document(i, 0, false)).collect::<Vec<_>>());
         let found = shift(&same, &same).unwrap();
         assert!(!found.is_any() && found.words.js <= 0.0 && found.distributions.iter().all(|own| own.psi <= 0.0));
+        let constant =
+            [(1, 500), (9, 3)].map(|(key, num_documents)| (key, Shared { num_documents, example: "a".into() }));
+        let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (constant[..1].iter().cloned().collect(), constant.iter().cloned().collect());
+        let counts = |bins: Vec<Bin>| bins.into_iter().map(|bin| (bin.name, bin.counts)).collect::<Vec<_>>();
+        let found = counts(bins([&before, &after]));
+        assert_eq!(found, [("all".to_owned(), [500, 500]), ("above all before".to_owned(), [0, 3])]);
+        assert_eq!(
+            counts(bins([&after, &before])),
+            [("lowest 99 %".into(), [500, 500]), ("highest 1 %".into(), [3, 0])]
+        );
         let bare = Profile { basis: None, ..same.clone() };
         assert!(matches!(shift(&same, &bare), Err(ShiftError::NoBasis { which: "second" })));
         assert!(!shift(&profiled(&[]), &same).unwrap().is_any());

@@ -82,7 +82,7 @@ fn what_shifted_is_named_and_fails_a_check() {
     let again = domain.fails(3, &["check", "--set", same]);
     assert!(again.contains("FAILS  same"), "what fails is not accepted: {again}");
     let said = domain.ok(&["diff"]);
-    for part in ["words shifted", "turbine", "attribute num_chars", "documents that show it", "notes/new"] {
+    for part in ["words shifted", "turbine", "attribute num_words", "documents that show it", "notes/new"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
