@@ -7,10 +7,13 @@ use std::thread::spawn;
 
 use crate::domain::{Domain, text};
 
+/// The name and the bytes of an object.
+type Object = (String, Vec<u8>);
+
 /// A server of one bucket, `notes`; every request is written down.
 struct Server {
     port: u16,
-    objects: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    objects: Arc<Mutex<Vec<Object>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
