@@ -185,7 +185,7 @@ fn term_line(
         times => format!("{times:.2}"),
     };
     let sure = format!("{} ({} to {})", times(*log_ratio), times(*low), times(*high));
-    cut(&format!("{:<22} {before:9.1} {after:8.1} {:>16}", cut(word, 22), sure).trim_end(), WIDTH) + "\n"
+    cut(format!("{:<22} {before:9.1} {after:8.1} {:>16}", cut(word, 22), sure).trim_end(), WIDTH) + "\n"
 }
 
 fn distribution_lines(own: &DistributionShift) -> String {
