@@ -195,7 +195,8 @@ fn five_percent() -> Probability {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorpusConfig {
-    /// Where documents come from; of duplicates, the one from the earlier source stays.
+    /// Where documents come from. Of duplicates, the one of the best `quality` stays where there is a table
+    /// `[corpus.quality]`; of equally good ones, the one from the earlier source, then the one whose id comes first.
     pub source: Vec<SourceConfig>,
     /// The largest part of a source's records that may be unreadable.
     pub max_reject_rate: Probability,
@@ -251,6 +252,11 @@ impl Default for CorpusConfig {
 }
 
 impl CorpusConfig {
+    /// Whether curation looks at what was measured of documents: to decide, or to choose among duplicates.
+    pub fn reads_attributes(&self) -> bool {
+        self.keep.is_some() || self.quality.is_some()
+    }
+
     /// Whether there is the table, by its name, that [`crate::Attributes::RELATIVE`] gives.
     pub(crate) fn has_table(&self, table: &str) -> bool {
         match table {

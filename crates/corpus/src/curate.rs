@@ -9,6 +9,7 @@ use std::path::Path;
 
 use arable_core::{Digest, Document, Hint, Seed};
 
+use crate::attributes::Attributes;
 use crate::columns::{AttributeTable, ColumnsError};
 use crate::config::{CorpusConfig, NearConfig};
 use crate::decide::{DecideError, Decision};
@@ -149,7 +150,7 @@ pub struct Material<'a> {
     pub rejects: &'a Path,
     /// How many there are of what.
     pub counts: ReadCounts,
-    /// What was measured of them; needed where the configuration says `keep`.
+    /// What was measured of them; needed where [`CorpusConfig::reads_attributes`].
     pub attributes: Option<&'a AttributeTable>,
 }
 
@@ -211,6 +212,8 @@ struct Seen {
     id: Box<str>,
     /// The place of its source in the configuration.
     rank: usize,
+    /// As the model of quality has it; the same for all where there is none.
+    quality: f64,
     first: First,
 }
 
@@ -245,9 +248,11 @@ impl Look<'_> {
         let hashes = self.config.dedup.near.as_ref().map(Hashes::new);
         let mut all = Vec::with_capacity(documents.len());
         let work = |block: Block| {
-            let failed = self.failed(&block)?;
-            let seen = |(document, failed)| self.at(document, failed, hashes.as_ref());
-            Ok(block.documents.into_iter().zip(failed).map(seen).collect::<Vec<_>>())
+            let attributes = self.attributes.map(|table| table.block(&block)).transpose()?;
+            let failed = self.failed(&block, attributes.as_deref())?;
+            let quality = |at: usize| attributes.as_ref().and_then(|all| all[at].quality).unwrap_or_default();
+            let seen = |(at, (document, failed))| self.at(document, failed, quality(at), hashes.as_ref());
+            Ok(block.documents.into_iter().zip(failed).enumerate().map(seen).collect::<Vec<_>>())
         };
         documents.each(work, |seen| {
             all.extend(seen);
@@ -257,14 +262,14 @@ impl Look<'_> {
     }
 
     /// For each document, the conditions that do not hold.
-    fn failed(&self, block: &Block) -> Result<Vec<Vec<usize>>, CurateError> {
-        match (self.decision, self.attributes) {
-            (Some(decision), Some(attributes)) => Ok(decision.failed(&block.documents, &attributes.block(block)?)?),
+    fn failed(&self, block: &Block, attributes: Option<&[Attributes]>) -> Result<Vec<Vec<usize>>, CurateError> {
+        match (self.decision, attributes) {
+            (Some(decision), Some(attributes)) => Ok(decision.failed(&block.documents, attributes)?),
             _ => Ok(vec![Vec::new(); block.documents.len()]),
         }
     }
 
-    fn at(&self, document: Document, failed: Vec<usize>, hashes: Option<&Hashes>) -> Seen {
+    fn at(&self, document: Document, failed: Vec<usize>, quality: f64, hashes: Option<&Hashes>) -> Seen {
         let num_words = num_words(&document.text);
         let first = if !failed.is_empty() {
             First::Filtered(failed)
@@ -275,7 +280,7 @@ impl Look<'_> {
         };
         let mut sources = self.config.source.iter();
         let rank = sources.position(|source| source.name == document.source).unwrap_or(usize::MAX);
-        Seen { id: document.id.into(), rank, first }
+        Seen { id: document.id.into(), rank, quality, first }
     }
 
     fn traits(&self, Document { source, group, text, .. }: &Document, hashes: Option<&Hashes>) -> Traits {
@@ -330,11 +335,15 @@ impl Plan<'_> {
         stay.map(|(idx, _)| (idx, self.traits(idx)))
     }
 
-    /// The same documents in the order in which one goes before another: by the place of their source in the
-    /// configuration, then by id. It depends on what documents there are, never on the order in which they arrive.
+    /// The same documents in the order in which one stays before another: the better one, then the one from the earlier
+    /// source of the configuration, then by id. It depends on what documents there are, never on the order in which they
+    /// arrive.
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = self.staying().map(|(idx, _)| idx).collect();
-        order.sort_by_key(|&idx| (self.seen[idx].rank, &self.seen[idx].id));
+        order.sort_by(|&a, &b| {
+            let (a, b) = (&self.seen[a], &self.seen[b]);
+            b.quality.total_cmp(&a.quality).then_with(|| (a.rank, &a.id).cmp(&(b.rank, &b.id)))
+        });
         order
     }
 

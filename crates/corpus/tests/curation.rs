@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use arable_core::{Document, Fraction, Hint, Seed};
 use arable_corpus::{
-    CorpusConfig, DedupConfig, DropReason, Dropped, HeldOutSet, NearConfig, PiiCounts, PiiKind, RuleCounts,
-    SourceConfig, normalize,
+    CorpusConfig, DedupConfig, DropReason, Dropped, HeldOutSet, NearConfig, PiiCounts, PiiKind, QualityConfig,
+    RuleCounts, SourceConfig, normalize,
 };
 use proptest::prelude::*;
 
@@ -198,6 +198,38 @@ fn the_earlier_source_stays() {
     assert_eq!(dropped[1].reason, DropReason::ExactDuplicate { of: "a/0".into() });
     config.dedup = DedupConfig { exact: false, normalized: false, near: None };
     assert!(curated_documents(&config, &documents, &[]).unwrap().dropped.is_empty());
+}
+
+/// Of copies in two sources, the better one stays, whatever its source and however the copies are alike.
+#[test]
+fn the_better_document_stays() {
+    let good = |i: usize| format!("Measured carefully, sample {i} was stable under every load that we applied.");
+    let bad = |i: usize| format!("buy now!! cheap cheap offer {i} click here and win");
+    let long = (0..60).map(|i| format!("word{i}")).collect::<Vec<_>>().join(" ");
+    let pairs = [
+        (format!("{long} buy now cheap"), format!("{long} measured carefully")),
+        ("Sample buy 3".to_owned(), "Sample buy 3".to_owned()),
+    ];
+    let (first, second): (Vec<String>, Vec<String>) = pairs.into_iter().unzip();
+    let root = root_with(&[
+        ("a.jsonl", &lines(first.into_iter().chain((0..8).map(bad)))),
+        ("b.jsonl", &lines(second)),
+        ("good.jsonl", &lines((0..40).map(good))),
+        ("bad.jsonl", &lines((0..40).map(bad))),
+    ]);
+    let mut config = config(&[("a", "a.jsonl"), ("b", "b.jsonl")]);
+    config.dedup.near = Some(NearConfig { min_similarity: Fraction::new(0.5).unwrap(), ..NearConfig::default() });
+    let kept = |config: &CorpusConfig| {
+        let found = curated(config, root.path(), &[], Seed(1)).unwrap();
+        assert_eq!((found.counts.num_near_duplicates, found.counts.num_exact_duplicates), (1, 1));
+        let of_b = found.train.iter().chain(&found.held_out).filter(|document| document.source == "b");
+        of_b.map(|document| document.text.clone()).collect::<Vec<_>>()
+    };
+    assert!(kept(&config).is_empty(), "without quality, the earlier source goes first");
+    let quality = QualityConfig { good: "good.jsonl".into(), bad: "bad.jsonl".into(), text: "text".into() };
+    config.quality = Some(quality);
+    let of_b = kept(&config);
+    assert!(of_b.len() == 1 && of_b[0].ends_with("measured carefully"), "equal texts are equally good: {of_b:?}");
 }
 
 /// More text than fits a block, near-copies far apart, on any number of threads.

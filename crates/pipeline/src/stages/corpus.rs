@@ -30,7 +30,7 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], read: &Read, attributes
         let sets = tasks.iter().map(|artifact| Ok(HeldOutSet::of_task(&config.overlap, &tasks::load(artifact)?)));
         let sets = sets.collect::<Result<Vec<_>>>()?;
         let documents = documents::load(&read.own)?;
-        let known = config.keep.is_some().then(|| attributes::load(attributes, &documents)).transpose()?;
+        let known = config.reads_attributes().then(|| attributes::load(attributes, &documents)).transpose()?;
         let (rejects, counts) = documents::rejects(&read.own)?;
         let material = Material { documents: &documents, rejects: &rejects, counts, attributes: known.as_ref() };
         let [train, held_out, quarantine] = [TRAIN, HELD_OUT, QUARANTINE].map(|name| draft.path().join(name));
