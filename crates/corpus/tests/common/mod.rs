@@ -27,7 +27,7 @@ pub fn curated(config: &CorpusConfig, root: &Path, sets: &[HeldOutSet], seed: Se
     let folder = tempfile::tempdir().unwrap();
     let [documents, rejects] = ["documents", "rejects"].map(|name| folder.path().join(name));
     let counts = read_corpus(&config.source, config.max_reject_rate, root, [&documents, &rejects])?;
-    curated_in(folder.path(), config, counts, sets, seed)
+    curated_in(folder.path(), config, root, counts, sets, seed)
 }
 
 /// Curates documents as if they had been read.
@@ -44,20 +44,22 @@ pub fn curated_documents(
         SourceCounts { name: source.name.clone(), num_documents: own.count(), ..SourceCounts::default() }
     };
     let counts = ReadCounts { sources: config.source.iter().map(count).collect(), ..ReadCounts::default() };
-    curated_in(folder.path(), config, counts, sets, Seed(1))
+    curated_in(folder.path(), config, folder.path(), counts, sets, Seed(1))
 }
 
 fn curated_in(
     folder: &Path,
     config: &CorpusConfig,
+    root: &Path,
     counts: ReadCounts,
     sets: &[HeldOutSet],
     seed: Seed,
 ) -> Result<Curated, CurateError> {
     let path = |name: &str| folder.join(name);
     let documents = Documents::open(&path("documents")).unwrap();
-    let attributes = config.keep.as_ref().map(|_| {
-        measure_all(&documents, &Scorers::default(), &path("attributes")).unwrap();
+    let attributes = config.reads_attributes().then(|| {
+        let scorers = Scorers::new(config, root, &documents, &[], seed).unwrap();
+        measure_all(&documents, &scorers, &path("attributes")).unwrap();
         AttributeTable::open(&path("attributes"), &documents).unwrap()
     });
     let (rejects, [train, held_out, quarantine]) = (path("rejects"), ["train", "held_out", "quarantine"].map(path));
