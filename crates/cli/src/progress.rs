@@ -102,6 +102,13 @@ impl Reporter for Printer {
                     report.step, report.loss
                 ));
             }
+            Notice::Probed { report } => {
+                let scores = [report.linear, report.finetuned, report.finetuned_deviation].map(|score| 100.0 * score);
+                self.line(&format!(
+                    "  step {}: {} {:.1} frozen, {:.1} ± {:.1} fine-tuned, ECE {:.3}",
+                    report.step, report.task, scores[0], scores[1], scores[2], report.ece
+                ));
+            }
             Notice::Cell { task, what, num_done, num_total } => {
                 let text = format!("{task}: {what}");
                 self.progress(*num_done as u64, (*num_total).max(1) as u64, &text, || {

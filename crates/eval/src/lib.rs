@@ -11,9 +11,11 @@ mod agreement;
 mod baseline;
 mod binary;
 mod bootstrap;
+mod by_class;
 mod calibration;
 mod convergence;
 mod iob;
+mod linear_probe;
 mod logistic;
 mod metrics;
 mod predictions;
@@ -26,12 +28,14 @@ pub use agreement::{Agreement, Ratings};
 pub use baseline::{BaselineConfig, BaselineError, BaselineRun, fit_baseline};
 pub use binary::{BinaryMetrics, binary};
 pub use bootstrap::{BootstrapError, Interval, interval, paired_difference};
+pub use by_class::{ClassScore, by_class};
 pub use calibration::{
     Calibration, NUM_BINS, ReliabilityBin, calibrate, expected_calibration_error, fit_temperature, fit_threshold,
     reliability,
 };
 pub use convergence::{Convergence, Curve, SeedConvergence, convergence, seed_convergence};
 pub use iob::{Span, decode_tags, spans};
+pub use linear_probe::linear_probe;
 pub use logistic::{Fit, LinearModel, Problem, SolverConfig, Targets};
 pub use metrics::{Measured, brier, measure, metrics, nll};
 pub use predictions::{

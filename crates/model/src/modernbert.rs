@@ -408,19 +408,27 @@ impl Model {
         positions: &[usize],
         dropout: Option<Dropout>,
     ) -> Var {
-        let pooled = match self.head {
+        let pooled = self.pooled(tape, hidden, sequences, positions);
+        let x = self.head_transform(tape, pooled);
+        let x = drop_at(tape, x, dropout, u64::MAX);
+        match self.output {
+            Output::Decoder { bias } => tape.linear_with_bias(x, self.embeddings, bias),
+            Output::Classifier { weight, bias } => tape.linear_with_bias(x, weight, bias),
+        }
+    }
+
+    /// The rows of `hidden` that [`Model::logits`] classifies from: `[n, hidden]`, of markers `[n, num_markers * hidden]`.
+    ///
+    /// # Panics
+    /// When the positions do not fill the head's inputs.
+    pub fn pooled(&self, tape: &mut Tape<'_>, hidden: Var, sequences: &Sequences, positions: &[usize]) -> Var {
+        match self.head {
             Head::MaskedLm | Head::Token { .. } => tape.gather_rows(hidden, positions.to_vec(), 1),
             Head::Marked { num_markers, .. } => tape.gather_rows(hidden, positions.to_vec(), num_markers),
             Head::Sequence { pooling: Pooling::Mean, .. } => tape.segment_mean(hidden, sequences),
             Head::Sequence { pooling: Pooling::Cls, .. } => {
                 tape.gather_rows(hidden, sequences.iter().map(|rows| rows.start).collect(), 1)
             }
-        };
-        let x = self.head_transform(tape, pooled);
-        let x = drop_at(tape, x, dropout, u64::MAX);
-        match self.output {
-            Output::Decoder { bias } => tape.linear_with_bias(x, self.embeddings, bias),
-            Output::Classifier { weight, bias } => tape.linear_with_bias(x, weight, bias),
         }
     }
 

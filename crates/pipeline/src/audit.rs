@@ -104,13 +104,13 @@ pub fn replay(run: &mut Run<'_>, stage: Option<&str>, step: u64) -> Result<Repla
     let name = || found.map_or_else(|| stage.unwrap_or("pretrain").to_owned(), |(_, found)| found.stage.name.clone());
     let no = |why: &str| NoReplay { stage: name(), step, why: why.to_owned() };
     let (idx, planned_stage) = found.ok_or_else(|| no("there is no such stage")).advise()?;
-    let (vocabulary, tokens) = planned.made.as_ref().ok_or_else(|| no("the corpus it read is gone")).advise()?;
+    let material = planned.material.as_ref().ok_or_else(|| no("the corpus it read is gone")).advise()?;
     let then: BTreeMap<u64, StepReport> = steps(&planned_stage.folder)?;
     let recorded = *then.get(&step).ok_or_else(|| no("the run has not done it")).advise()?;
     let before = if idx == 0 { None } else { planned.stages[idx - 1].artifact.as_ref() };
-    let (stage, made) = (&planned_stage.stage, Made { vocabulary, tokens, before });
-    let words = tokenizer::load(vocabulary)?;
-    let text = Read::open(&stage.pretrain, &words, tokens)?;
+    let (stage, made) = (&planned_stage.stage, material.made(before));
+    let words = tokenizer::load(made.vocabulary)?;
+    let text = Read::open(&stage.pretrain, &words, made.tokens)?;
     let mut state = before_step(run, planned_stage, step, &text, made)?;
     let from_step = state.progress.step;
     let mut until = Until { step, found: Vec::new() };

@@ -45,6 +45,9 @@ pub struct Config {
     /// The stages of the pretraining, in order; what one does not say is as in `pretrain`. Without any, there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stage: Vec<StageConfig>,
+    /// Small tests like the real tasks along the pretraining; none without this table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeConfig>,
     /// Adaptation to tasks and its measurement.
     pub adapt: AdaptConfig,
     /// Tasks by name.
@@ -81,6 +84,31 @@ pub struct AdaptConfig {
     pub num_resamples: usize,
 }
 
+/// Small tests like the real tasks along the pretraining: for each task a linear model on the frozen encoder and a short
+/// fine-tuning, measured on development examples. They are made before the first step, now and then, and at the end of
+/// each stage; batches and lengths are as in `adapt.finetune`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProbeConfig {
+    /// Steps between two of them: a multiple of `pretrain.checkpoint_every`.
+    pub every: u64,
+    /// The part of the training labels that they learn from.
+    pub budget: Fraction,
+    /// Repetitions with other labels, orders and heads. Their spread is the noise that gates compare with.
+    pub num_seeds: u64,
+    /// Steps of fine-tuning.
+    pub num_steps: u64,
+    /// The peak learning rate of fine-tuning.
+    pub learning_rate: f64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        let budget = Fraction::new(0.1).expect("a literal in range");
+        Self { every: 500, budget, num_seeds: 3, num_steps: 60, learning_rate: 1e-3 }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -94,6 +122,7 @@ impl Default for Config {
             model: ModelConfig::default(),
             pretrain: PretrainConfig::default(),
             stage: Vec::new(),
+            probe: None,
             adapt: AdaptConfig::default(),
             task: BTreeMap::new(),
         }
@@ -198,6 +227,7 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
     {
         rule(value > 0, key, format!("use `{key}` = 0"), "count steps from 1")?;
     }
+    check_probe(config, written)?;
     let rates = &config.adapt.learning_rates;
     let rates_fit = rates.iter().all(|rate| rate.is_finite() && *rate > 0.0) && !rates.is_empty();
     rule(rates_fit, "adapt.learning_rates", "use the learning rates".into(), "a learning rate is above 0")?;
@@ -221,6 +251,32 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
             message,
             "markers are for classification",
         )?;
+    }
+    Ok(())
+}
+
+/// Rules of the probes.
+fn check_probe(config: &Config, written: &Written) -> Result<(), ConfigError> {
+    let Some(probe) = &config.probe else { return Ok(()) };
+    let rule = |key: &str, message: String, hint: &str| Err(written.rule(&format!("probe{key}"), message, Some(hint)));
+    if config.task.is_empty() {
+        return rule("", "probe without a task".into(), "add a [task.NAME], or remove [probe]");
+    }
+    let every = config.pretrain.checkpoint_every;
+    if probe.every == 0 || !probe.every.is_multiple_of(every) {
+        let message = format!("probe every {} steps with a checkpoint every {every}", probe.every);
+        return rule(".every", message, "probes are made at checkpoints: give a multiple of `pretrain.checkpoint_every`");
+    }
+    if probe.num_seeds < 2 {
+        let message = format!("tell noise from {} repetition", probe.num_seeds);
+        return rule(".num_seeds", message, "2 or more");
+    }
+    if probe.num_steps == 0 {
+        return rule(".num_steps", "fine-tune for 0 steps".into(), "1 or more");
+    }
+    if !(probe.learning_rate.is_finite() && probe.learning_rate > 0.0) {
+        let message = format!("use a learning rate of {}", probe.learning_rate);
+        return rule(".learning_rate", message, "a learning rate is above 0");
     }
     Ok(())
 }

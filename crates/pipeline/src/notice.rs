@@ -3,6 +3,8 @@
 use arable_ledger::Outcome;
 use arable_train::pretrain::{HeldOutReport, StepReport};
 
+use crate::results::ProbeReport;
+
 /// Something that happened in a run.
 #[derive(Clone, Debug)]
 pub enum Notice<'a> {
@@ -48,6 +50,11 @@ pub enum Notice<'a> {
         report: &'a HeldOutReport,
         /// The share of the time so far that steps waited for their batches.
         waiting: f64,
+    },
+    /// The encoder was probed for a task.
+    Probed {
+        /// What was found.
+        report: &'a ProbeReport,
     },
     /// A model was fine-tuned and measured.
     Cell {

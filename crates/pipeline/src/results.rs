@@ -178,6 +178,9 @@ pub struct PretrainingFacts {
     pub curve: Vec<PretrainingPoint>,
     /// Held-out loss (nats per masked token) by step.
     pub held_out: Vec<HeldOutPoint>,
+    /// What probes found along the way, with the steps of all stages counted on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeReport>,
     /// The stages of the plan, in order.
     #[serde(default)]
     pub stages: Vec<StageFacts>,
@@ -196,9 +199,56 @@ pub struct StageFacts {
     pub sources: Vec<SourceShare>,
     /// Held-out loss of each source at the beginning and at the end.
     pub held_out: BTreeMap<String, [f64; 2]>,
+    /// What each task's probe found of the untouched starting point of the plan, and at the end of the stage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<String, [ProbeReport; 2]>,
     /// What its gate said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateFacts>,
+}
+
+/// What small tests of one task found of an encoder: means over repetitions, on development examples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// Pretraining steps done.
+    pub step: u64,
+    /// The task.
+    pub task: String,
+    /// What a score is.
+    pub metric: String,
+    /// Repetitions.
+    pub num_seeds: usize,
+    /// The score of a linear model on the frozen encoder.
+    pub linear: f64,
+    /// Its standard deviation over repetitions.
+    pub linear_deviation: f64,
+    /// The score after a short fine-tuning.
+    pub finetuned: f64,
+    /// Its standard deviation over repetitions.
+    pub finetuned_deviation: f64,
+    /// Expected calibration error of the fine-tuned model, without scaling.
+    pub ece: f64,
+    /// Its Brier score.
+    pub brier: f64,
+    /// Its negative log-likelihood: what its uncertainty is worth.
+    pub nll: f64,
+    /// Its F1 of each class, or kind of entity.
+    pub by_class: BTreeMap<String, f64>,
+}
+
+impl ProbeReport {
+    /// The score after fine-tuning less that of `start`, and the standard error of this difference over repetitions.
+    pub fn change(&self, start: &Self) -> (f64, f64) {
+        let variance = |report: &Self| report.finetuned_deviation.powi(2) / report.num_seeds.max(1) as f64;
+        (self.finetuned - start.finetuned, (variance(self) + variance(start)).sqrt())
+    }
+
+    /// The class that lost most since `start`, and how much F1 it lost or won.
+    pub fn worst_class(&self, start: &Self) -> Option<(&str, f64)> {
+        let change = |(name, f1): (&'_ String, &f64)| f1 - start.by_class.get(name).copied().unwrap_or(0.0);
+        let changes = self.by_class.iter().map(|(name, f1)| (name.as_str(), change((name, f1))));
+        changes.min_by(|a, b| a.1.total_cmp(&b.1))
+    }
 }
 
 /// The share of one source in a stage.

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::advice::Advise;
 use crate::notice::Notice;
 use crate::plan::Stage;
+use crate::results::ProbeReport;
 use crate::run::Run;
-use crate::stages::pretrain::{CHECKPOINTS, ORIGIN, checkpoint_name};
+use crate::stages::pretrain::{CHECKPOINTS, ORIGIN, PROBES, checkpoint_name};
 use crate::stages::{self, PlannedStage, read_json, write_json};
 
 const FILE: &str = "rollback.json";
@@ -190,6 +191,12 @@ impl Rollback {
     /// What the identity of the stage has of it.
     pub(crate) fn identity(&self) -> Digest {
         Digest::of_json(&(self.checkpoint, self.restart_data))
+    }
+
+    /// What probes had found up to the checkpoint.
+    pub(crate) fn probes(&self, run: &Run<'_>) -> Result<Vec<ProbeReport>> {
+        let path = run.folder().join(&self.copy).join(PROBES);
+        if path.exists() { read_json(&path) } else { Ok(Vec::new()) }
     }
 
     /// The state to go on from. Learning rates, schedules, objectives and budgets may have changed; the model may not, and

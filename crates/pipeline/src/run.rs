@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
         let corpus = corpus::run(self, &tasks, &read, &attributes)?;
         let tokenizer = tokenizer::run(self, &corpus, read.reference.as_ref())?;
         let shards = shards::run(self, &corpus, &tokenizer)?;
-        let plan = gate::run_plan(self, &tokenizer, &shards)?;
+        let plan = gate::run_plan(self, &tasks, &tokenizer, &shards)?;
         let adapted = adapt::run_all(self, &tasks, &tokenizer, plan.pretrained())?;
         let parts = stages::Parts { profile, corpus, tokenizer, shards, plan, adapted };
         let results = stages::results(self, &parts)?;

@@ -192,7 +192,26 @@ const PREDICT_TOKENS: usize = 8192;
 
 /// Logits of each example: `[num_labels]`, or `[num_positions * num_labels]` for tagging.
 pub fn predict(model: &Model, device: &Device, examples: &[EncodedExample]) -> Vec<Vec<f32>> {
-    let mut logits = Vec::with_capacity(examples.len());
+    let logits = |tape: &mut Tape<'_>, hidden, batch: &Batch, positions: &[usize]| {
+        model.logits(tape, hidden, &batch.sequences, positions, None)
+    };
+    read_out(model, device, examples, &logits).into_iter().map(|rows| rows.concat()).collect()
+}
+
+/// The states of the encoder that the head would classify from, for each example: one row of `[hidden]` (of
+/// `[num_markers * hidden]`), or one for each position for tagging.
+pub fn features(model: &Model, device: &Device, examples: &[EncodedExample]) -> Vec<Vec<Vec<f32>>> {
+    let pooled = |tape: &mut Tape<'_>, hidden, batch: &Batch, positions: &[usize]| {
+        model.pooled(tape, hidden, &batch.sequences, positions)
+    };
+    read_out(model, device, examples, &pooled)
+}
+
+/// What is read from the encoder's output for the positions of a batch: a row for each answer.
+type ReadOut<'a> = dyn Fn(&mut Tape<'_>, Var, &Batch, &[usize]) -> Var + Sync + 'a;
+
+fn read_out(model: &Model, device: &Device, examples: &[EncodedExample], read: &ReadOut<'_>) -> Vec<Vec<Vec<f32>>> {
+    let mut found = Vec::with_capacity(examples.len());
     let mut rest = examples;
     while !rest.is_empty() {
         let mut num_tokens = 0;
@@ -202,29 +221,24 @@ pub fn predict(model: &Model, device: &Device, examples: &[EncodedExample]) -> V
         });
         let (batch, after) = rest.split_at(fits.count().max(1));
         rest = after;
-        logits.extend(predict_batch(model, device, batch));
+        found.extend(read_batch(model, device, batch, read));
     }
-    logits
+    found
 }
 
-fn predict_batch(model: &Model, device: &Device, batch: &[EncodedExample]) -> Vec<Vec<f32>> {
+fn read_batch(model: &Model, device: &Device, batch: &[EncodedExample], read: &ReadOut<'_>) -> Vec<Vec<Vec<f32>>> {
     let refs: Vec<&EncodedExample> = batch.iter().collect();
     let (packed, positions) = pack(&refs);
     let (cols, values) = device.install(|| {
         let mut tape = Tape::inference(device, model.parameters());
         let hidden = model.encode(&mut tape, &packed, Pass::default());
-        let logits = model.logits(&mut tape, hidden, &packed.sequences, &positions, None);
-        (tape.value(logits).cols(), tape.value(logits).to_vec())
+        let rows = read(&mut tape, hidden, &packed, &positions);
+        (tape.value(rows).cols(), tape.value(rows).to_vec())
     });
-    let mut at = 0;
-    let rows = |example: &EncodedExample| match &example.target {
+    let mut rows = values.chunks_exact(cols).map(<[f32]>::to_vec);
+    let num_rows = |example: &EncodedExample| match &example.target {
         EncodedTarget::Tags(_) => example.positions.len(),
         EncodedTarget::Class(_) | EncodedTarget::Classes(_) => 1,
     };
-    let cut = batch.iter().map(|example| {
-        let len = rows(example) * cols;
-        at += len;
-        values[at - len..at].to_vec()
-    });
-    cut.collect()
+    batch.iter().map(|example| rows.by_ref().take(num_rows(example)).collect()).collect()
 }

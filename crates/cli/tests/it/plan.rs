@@ -195,3 +195,27 @@ fn plans_that_cannot_be_are_refused() {
         assert!(output.contains(said), "{set}: {output}");
     }
 }
+
+#[test]
+fn probes_watch_a_plan_and_a_gate_compares_with_their_noise() {
+    let probe = ["--set", "probe={ every = 7, num_seeds = 2, num_steps = 4, budget = 0.5 }"];
+    let domain = staged("");
+    domain.ok(&["run", "--out", "plain"]);
+    let said = domain.ok(&[&["run"][..], &probe].concat());
+    assert!(said.contains("step 0: kind") && said.contains("frozen"), "{said}");
+    assert_eq!(weights(&domain, "runs"), weights(&domain, "plain"));
+    let found = results(&domain);
+    let probes = found["pretraining"]["probes"].as_array().unwrap().clone();
+    assert_eq!(probes[0]["step"], 0);
+    assert!(probes.len() > 4 && probes.iter().all(|probe| probe["task"] == "kind"), "{probes:?}");
+    let [start, end] = [0, 1].map(|idx| found["pretraining"]["stages"][1]["probes"]["kind"][idx].clone());
+    assert_eq!(start, probes[0], "changes are from the untouched starting point, over all stages");
+    assert!(start["by_class"]["heat"].is_number() && end["ece"].is_number());
+    let gate = "stage.domain.gate={ holds = 'change_probe_kind > 2 * noise_probe_kind AND ece_kind < -1' }";
+    let said = domain.fails(3, &[&["run", "--set", gate][..], &probe].concat());
+    assert!(said.contains("change_probe_kind = ") && said.contains("noise_probe_kind = "), "{said}");
+    for (set, said) in [("probe.every=5", "multiple"), ("probe.num_seeds=1", "noise"), ("probe.num_steps=0", "0 steps")] {
+        let output = domain.fails(2, &[&["plan"][..], &probe, &["--set", set]].concat());
+        assert!(output.contains(said), "{set}: {output}");
+    }
+}

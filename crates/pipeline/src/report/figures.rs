@@ -6,7 +6,7 @@ use super::chart::{Axis, Chart, Dot, Mark, Shape, class, shape, unit};
 use super::findings::{self, budgets, summary};
 use super::format;
 use super::scale::{Scale, Spacing, extent};
-use crate::results::{Arm, PretrainingFacts, PretrainingPoint, ReliabilityBin, TaskResults};
+use crate::results::{Arm, PretrainingFacts, PretrainingPoint, ProbeReport, ReliabilityBin, TaskResults};
 
 const WIDE: (f64, f64) = (430.0, 280.0);
 const MEDIUM: (f64, f64) = (310.0, 240.0);
@@ -202,6 +202,43 @@ pub(super) fn pretraining_loss(facts: &PretrainingFacts) -> Option<Markup> {
         marks: vec![
             line("tfidf", "noisy", training),
             line("pretrained", "thick", held_out),
+            Mark::Dots { class: "pretrained".into(), shape: Shape::Circle, dots: dots.collect() },
+        ],
+    };
+    Some(chart.svg())
+}
+
+/// What a task's probes found by step: fine-tuned with a band of one standard deviation, and frozen.
+pub(super) fn probes(facts: &PretrainingFacts, task: &str) -> Option<Markup> {
+    let own: Vec<&ProbeReport> = facts.probes.iter().filter(|report| report.task == task).collect();
+    let metric = format::metric(&own.first()?.metric);
+    let band: Vec<(f64, f64, f64)> = own
+        .iter()
+        .map(|own| (own.step as f64, own.finetuned - own.finetuned_deviation, own.finetuned + own.finetuned_deviation))
+        .collect();
+    let curve = |score: fn(&ProbeReport) -> f64| own.iter().map(|own| (own.step as f64, score(own))).collect::<Vec<_>>();
+    let dots = own.iter().map(|own| Dot {
+        x: own.step as f64,
+        y: own.finetuned,
+        radius: 3.2,
+        title: format!(
+            "step {}: {} fine-tuned, {} frozen, ECE {}",
+            own.step,
+            format::score(own.finetuned),
+            format::score(own.linear),
+            format::score(own.ece)
+        ),
+    });
+    let values = band.iter().flat_map(|&(_, low, high)| [low, high]).chain(own.iter().map(|own| own.linear));
+    let chart = Chart {
+        label: format!("{metric} of probes on {task} by optimizer step"),
+        size: MEDIUM,
+        x: Axis::tight("optimizer steps", own.iter().map(|own| own.step as f64).chain([0.0]), 4)?,
+        y: Axis::nice(&format!("development {metric}"), values, 5)?,
+        marks: vec![
+            Mark::Band { class: "pretrained".into(), points: band },
+            line("tfidf", "thick", curve(|own| own.linear)),
+            line("pretrained", "thick", curve(|own| own.finetuned)),
             Mark::Dots { class: "pretrained".into(), shape: Shape::Circle, dots: dots.collect() },
         ],
     };

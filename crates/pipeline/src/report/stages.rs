@@ -2,15 +2,19 @@
 
 use maud::{Markup, html};
 
+use std::collections::BTreeSet;
+
 use super::background::plain_table;
-use super::format;
-use crate::results::{GateFacts, PretrainingFacts, StageFacts};
+use super::{figures, format};
+use crate::results::{GateFacts, PretrainingFacts, ProbeReport, StageFacts};
 
 /// The stages, where there is more than one or a mixture was asked for.
 pub(super) fn table(facts: &PretrainingFacts) -> Markup {
     let stages = &facts.stages;
     let plain = stages.len() < 2 && stages.iter().all(|stage| stage.sources.len() < 2 && stage.gate.is_none());
     html! {
+        (probe_curves(facts))
+        @if stages.iter().any(|stage| !stage.probes.is_empty()) { (probes(stages)) }
         @if !plain {
             div.tables {
                 (mixtures(stages))
@@ -62,6 +66,52 @@ fn held_out(stages: &[StageFacts]) -> Markup {
     }
 }
 
+/// What the encoder was worth for each task along the way.
+fn probe_curves(facts: &PretrainingFacts) -> Markup {
+    let tasks: BTreeSet<&str> = facts.probes.iter().map(|report| report.task.as_str()).collect();
+    html! {
+        @if !tasks.is_empty() {
+            h3 { "Probes along the way" }
+            p {
+                "Few-label tests on development examples: the line with points after a short fine-tuning, its band one standard \
+                 deviation over repetitions; the other line with the encoder frozen."
+            }
+            div.charts.medium {
+                @for task in tasks {
+                    @if let Some(chart) = figures::probes(facts, task) { figure { figcaption { h3 { (task) } } (chart) } }
+                }
+            }
+        }
+    }
+}
+
+fn probes(stages: &[StageFacts]) -> Markup {
+    let row = |stage: &StageFacts, task: &String, start: &ProbeReport, end: &ProbeReport| {
+        let (change, noise) = end.change(start);
+        let worst = end.worst_class(start).map_or(String::new(), |(name, change)| format!("{name} {change:+.3}"));
+        vec![
+            stage.name.clone(),
+            task.clone(),
+            format!("{:.3}", start.finetuned),
+            format!("{:.3}", end.finetuned),
+            format!("{change:+.3} ± {noise:.3}"),
+            format!("{:+.3}", end.linear - start.linear),
+            format!("{:+.3}", end.ece - start.ece),
+            worst,
+        ]
+    };
+    let of_stage =
+        |stage: &StageFacts| stage.probes.iter().map(|(task, [start, end])| row(stage, task, start, end)).collect();
+    let rows: Vec<Vec<String>> = stages.iter().flat_map(|stage| -> Vec<Vec<String>> { of_stage(stage) }).collect();
+    html! {
+        div.wide {
+            h3 { "What each stage is worth for the tasks" }
+            p { "Against the untouched starting point. A change within twice its standard error may be chance." }
+            (plain_table(&["Stage", "Task", "Start", "End", "Change", "Frozen", "ECE", "Worst class"], &rows))
+        }
+    }
+}
+
 fn gates(stages: &[StageFacts]) -> Markup {
     let verdict = |gate: &GateFacts| match (gate.passed, gate.rolled_back) {
         (true, _) => "holds",
@@ -94,11 +144,23 @@ mod tests {
             held_out: [("novels".to_owned(), [3.5, 3.75])].into(),
             ..StageFacts::default()
         };
+        let probe = |step, finetuned, f1| ProbeReport {
+            step,
+            task: "triage".into(),
+            metric: "macro_f1".into(),
+            num_seeds: 4,
+            finetuned,
+            finetuned_deviation: 0.02,
+            by_class: [("urgent".to_owned(), f1)].into(),
+            ..ProbeReport::default()
+        };
+        let ends = [probe(0, 0.5, 0.75), probe(90, 0.75, 0.5)];
         let facts = |stages| PretrainingFacts { stages, ..PretrainingFacts::default() };
         assert_eq!(table(&facts(vec![stage.clone()])).into_string(), "");
-        let gated = StageFacts { gate: Some(gate), ..stage.clone() };
-        let page = table(&facts(vec![stage, gated])).into_string();
-        for said in ["951,000", "+0.250", "does not hold", "change = 0.1250", "95.1\u{a0}%"] {
+        let probes = [("triage".to_owned(), ends.clone())].into();
+        let gated = StageFacts { gate: Some(gate), probes, ..stage.clone() };
+        let page = table(&PretrainingFacts { probes: ends.into(), ..facts(vec![stage, gated]) }).into_string();
+        for said in ["+0.250 ± 0.014", "urgent -0.250", "Probes along the way", "951,000", "+0.250", "does not hold", "change = 0.1250", "95.1\u{a0}%"] {
             assert!(page.contains(said), "{said}: {page}");
         }
     }

@@ -94,8 +94,17 @@ fn summary_line(results: &TaskResults) -> String {
     format!("{} {}: {}", results.name, results.metric, Arm::ALL.map(at).join(", "))
 }
 
+/// The development examples that are used, at most `num_most`.
+pub(crate) fn dev_subset(task: &Task, seed: Seed, num_most: usize) -> Vec<usize> {
+    let mut idxs: Vec<usize> = (0..task.dev.len()).collect();
+    seed.stream("development subset").at(0, 0).shuffle(&mut idxs);
+    idxs.truncate(num_most);
+    idxs.sort_unstable();
+    idxs
+}
+
 /// The headline metric of a kind of task.
-fn headline(kind: TaskKind, labels: &LabelSet) -> HeadlineMetric {
+pub(crate) fn headline(kind: TaskKind, labels: &LabelSet) -> HeadlineMetric {
     match kind {
         TaskKind::Tagging => HeadlineMetric::EntityF1,
         TaskKind::Multilabel => HeadlineMetric::MicroF1,
@@ -138,10 +147,7 @@ impl<'a> Bench<'a> {
         base: &'a Model,
     ) -> Result<Self> {
         let seed = run.domain.config().seed.child(&task.name);
-        let mut dev_idxs: Vec<usize> = (0..task.dev.len()).collect();
-        seed.stream("development subset").at(0, 0).shuffle(&mut dev_idxs);
-        dev_idxs.truncate(config.max_dev_examples);
-        dev_idxs.sort_unstable();
+        let dev_idxs = dev_subset(task, seed, config.max_dev_examples);
         Ok(Self {
             config,
             task,

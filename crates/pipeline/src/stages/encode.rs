@@ -147,7 +147,11 @@ impl Encoder<'_> {
 
     /// What `model` says of `set`, beside the answers.
     pub fn predict(&self, model: &Model, device: &Device, set: &EncodedSet) -> Result<Predictions> {
-        let logits = predict(model, device, &set.pieces);
+        self.predictions(set, predict(model, device, &set.pieces))
+    }
+
+    /// The logits of each piece of `set`, beside the answers.
+    pub fn predictions(&self, set: &EncodedSet, logits: Vec<Vec<f32>>) -> Result<Predictions> {
         let targets = set.pieces.iter().map(|piece| &piece.target);
         let k = self.labels.len();
         Ok(match self.kind {

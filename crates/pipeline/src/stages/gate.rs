@@ -1,5 +1,7 @@
 //! The plan, stage by stage: each is trained, measured, and let through or not.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use arable_core::Hint;
 use arable_corpus::expectations;
@@ -11,10 +13,10 @@ use serde_json::json;
 use crate::advice::Advise;
 use crate::notice::Notice;
 use crate::plan::{self, GateConfig, OnFail, Stage};
-use crate::results::GateFacts;
+use crate::results::{GateFacts, ProbeReport};
 use crate::run::Run;
 use crate::stages::pretrain::{self, Made, Read};
-use crate::stages::{file, read_json, tokenizer, write_json};
+use crate::stages::{file, probe, read_json, tokenizer, write_json};
 
 /// A stage that was trained.
 pub(crate) struct Trained {
@@ -71,13 +73,20 @@ struct Measured {
 const NUM_DRAWS: u64 = 5;
 
 /// Trains all stages in order.
-pub(crate) fn run_plan(run: &mut Run<'_>, vocabulary: &Artifact, tokens: &Artifact) -> Result<Plan> {
+pub(crate) fn run_plan(
+    run: &mut Run<'_>,
+    tasks: &[Artifact],
+    vocabulary: &Artifact,
+    tokens: &Artifact,
+) -> Result<Plan> {
     let (mut trained, mut last): (Vec<Trained>, Option<usize>) = (Vec::new(), None);
     for stage in plan::stages(run.domain.config()) {
         let before = last.map(|idx| trained[idx].artifact.clone());
-        let made = Made { vocabulary, tokens, before: before.as_ref() };
+        let made = Made { tasks, vocabulary, tokens, before: before.as_ref() };
         let artifact = pretrain::run(run, &stage, made)?;
-        let gate = stage.gate.as_ref().map(|gate| judge(run, &stage, gate, made, &artifact)).transpose()?;
+        let first = trained.first().map_or(&artifact, |first| &first.artifact);
+        let probes = probe::since_start(first, &artifact)?;
+        let gate = stage.gate.as_ref().map(|gate| judge(run, &stage, gate, made, &artifact, &probes)).transpose()?;
         if !gate.as_ref().is_some_and(|gate| gate.rolled_back) {
             last = Some(trained.len());
         }
@@ -93,9 +102,10 @@ fn judge(
     gate: &GateConfig,
     made: Made<'_>,
     artifact: &Artifact,
+    probes: &BTreeMap<String, [ProbeReport; 2]>,
 ) -> Result<GateFacts> {
     let measured = measure(run, stage, made, artifact)?;
-    let facts = measured.facts();
+    let facts = [measured.facts(), probe::facts(probes)].concat();
     let facts: Vec<(&str, f64)> = facts.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     let asked = [(stage.name.clone(), gate.holds.clone())].into();
     let verdict = expectations(&asked, &facts).advise()?.remove(0);

@@ -8,6 +8,7 @@ pub mod documents;
 pub mod encode;
 pub mod gate;
 pub mod pretrain;
+pub mod probe;
 pub mod profile;
 pub mod shards;
 pub mod tasks;
@@ -57,10 +58,24 @@ pub(crate) fn results(run: &Run<'_>, parts: &Parts) -> Result<Results> {
 pub(crate) struct Planned {
     /// The kinds of artifacts, each with whether it is done.
     pub steps: Vec<(String, bool)>,
-    /// Vocabulary and tokens, where they are made.
-    pub made: Option<(Artifact, Artifact)>,
+    /// What the pretraining reads, where it is made.
+    pub material: Option<Material>,
     /// The stages of the pretraining, as far as it is known what they begin with.
     pub stages: Vec<PlannedStage>,
+}
+
+/// What a pretraining reads.
+pub(crate) struct Material {
+    pub tasks: Vec<Artifact>,
+    pub vocabulary: Artifact,
+    pub tokens: Artifact,
+}
+
+impl Material {
+    /// What a stage is made from, after the stage `before`.
+    pub(crate) fn made<'a>(&'a self, before: Option<&'a Artifact>) -> pretrain::Made<'a> {
+        pretrain::Made { tasks: &self.tasks, vocabulary: &self.vocabulary, tokens: &self.tokens, before }
+    }
 }
 
 /// A stage of the pretraining, done, begun, or neither.
@@ -127,35 +142,34 @@ pub(crate) fn planned(run: &mut Run<'_>) -> Result<Planned> {
     for (kind, artifact) in [("corpus", &corpus), ("tokenizer", &vocabulary), ("shards", &shards)] {
         steps.push((kind.to_owned(), artifact.is_some()));
     }
-    let made = vocabulary.zip(shards);
-    let stages = planned_stages(run, made.as_ref(), &mut steps)?;
+    let material = tasks.zip(vocabulary.zip(shards));
+    let material = material.map(|(tasks, (vocabulary, tokens))| Material { tasks, vocabulary, tokens });
+    let stages = planned_stages(run, material.as_ref(), &mut steps)?;
     let pretrained = stages.last().and_then(|stage| stage.artifact.as_ref());
     for (idx, name) in config.task.keys().enumerate() {
-        let inputs = tasks.as_ref().zip(made.as_ref()).zip(pretrained);
-        let done = inputs.map(|((tasks, (vocabulary, _)), pretrained)| {
-            let inputs = adapt::inputs(&tasks[idx], vocabulary, pretrained)?;
+        let done = material.as_ref().zip(pretrained).map(|(material, pretrained)| {
+            let inputs = adapt::inputs(&material.tasks[idx], &material.vocabulary, pretrained)?;
             run.is_done(&adapt::kind(name), &adapt::config(run, name), &inputs)
         });
         steps.push((adapt::kind(name), done.transpose()?.flatten().is_some()));
     }
-    Ok(Planned { steps, made, stages })
+    Ok(Planned { steps, material, stages })
 }
 
 /// The stages of the pretraining, up to the first that is not done.
 fn planned_stages(
     run: &Run<'_>,
-    made: Option<&(Artifact, Artifact)>,
+    material: Option<&Material>,
     steps: &mut Vec<(String, bool)>,
 ) -> Result<Vec<PlannedStage>> {
     let mut found: Vec<PlannedStage> = Vec::new();
     let mut is_known = true;
     for stage in plan::stages(run.domain.config()) {
-        let known = made.filter(|_| is_known);
-        let artifact = match known {
+        let artifact = match material.filter(|_| is_known) {
             None => None,
-            Some((vocabulary, tokens)) => {
+            Some(material) => {
                 let before = found.last().and_then(|before| before.artifact.as_ref());
-                let inputs = pretrain::inputs(vocabulary, tokens, before)?;
+                let inputs = pretrain::inputs(run, material.made(before))?;
                 let config = pretrain::config(run, &stage)?;
                 let artifact = run.is_done(&stage.kind(), &config, &inputs)?;
                 let folder = run.folder_of(&stage.kind(), &config, &inputs);

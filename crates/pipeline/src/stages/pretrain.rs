@@ -26,10 +26,11 @@ use serde_json::{Value, json};
 use crate::advice::Advise;
 use crate::notice::{Cancelled, Notice};
 use crate::plan::{self, Stage};
-use crate::results::{HeldOutPoint, PretrainingFacts, PretrainingPoint, SourceShare, StageFacts};
+use crate::results::{HeldOutPoint, PretrainingFacts, PretrainingPoint, ProbeReport, SourceShare, StageFacts};
 use crate::rollback;
 use crate::run::{CODE_VERSION, Run};
 use crate::stages::gate::{Plan, Trained};
+use crate::stages::probe::{self, Probes};
 use crate::stages::{checkpoint_steps, read_json, shards, tokenizer, write_json};
 use crate::tensorboard::{self, EventWriter};
 
@@ -38,27 +39,33 @@ const METRICS: &str = "metrics.jsonl";
 const CLOCK: &str = "clock.json";
 /// What a checkpoint was made from: the resolved stage, code, machine, and the checkpoint before.
 pub(crate) const ORIGIN: &str = "origin.json";
+/// What probes had found so far in the stage of a checkpoint.
+pub(crate) const PROBES: &str = "probes.json";
 /// Checkpoints kept beside each other and beside the best; older ones are deleted.
 const NUM_KEPT: usize = 3;
 
-/// All that the weights of a stage depend on.
-type StageIdentity = (ModelConfig, PretrainConfig, &'static str, Option<Digest>);
+/// All that the weights of a stage depend on, and its probes.
+type StageIdentity = (ModelConfig, PretrainConfig, &'static str, [Option<Digest>; 2]);
 
 pub(crate) fn config(run: &Run<'_>, stage: &Stage) -> Result<StageIdentity> {
     let pretrain = PretrainConfig { memory: MemoryConfig::default(), ..stage.pretrain.clone() };
     let from = rollback::of_stage(run.folder(), stage)?.map(|rollback| rollback.identity());
-    Ok((run.domain.config().model.clone(), pretrain, run.device.precision().name(), from))
+    let config = run.domain.config();
+    Ok((config.model.clone(), pretrain, run.device.precision().name(), [from, probe::identity(config)]))
 }
 
-/// What a stage begins with: vocabulary, tokens, and the weights of the stage before.
-pub(crate) fn inputs(vocabulary: &Artifact, tokens: &Artifact, before: Option<&Artifact>) -> Result<Vec<Digest>> {
-    let before = before.map(weights_digest).transpose()?;
-    Ok([vocabulary.digest(), tokens.digest()].into_iter().chain(before).collect())
+/// What a stage begins with: vocabulary, tokens, the weights of the stage before, and the tasks that are probed.
+pub(crate) fn inputs(run: &Run<'_>, made: Made<'_>) -> Result<Vec<Digest>> {
+    let before = made.before.map(weights_digest).transpose()?;
+    let probed = if run.domain.config().probe.is_some() { made.tasks } else { &[] };
+    let own = [made.vocabulary.digest(), made.tokens.digest()];
+    Ok(own.into_iter().chain(before).chain(probed.iter().map(Artifact::digest)).collect())
 }
 
 /// The artifacts that a stage is made from.
 #[derive(Clone, Copy)]
 pub(crate) struct Made<'a> {
+    pub tasks: &'a [Artifact],
     pub vocabulary: &'a Artifact,
     pub tokens: &'a Artifact,
     /// The stage before.
@@ -71,6 +78,7 @@ pub(crate) struct Made<'a> {
 pub(crate) enum Metric {
     Step(StepReport),
     HeldOut(HeldOutReport),
+    Probe(ProbeReport),
 }
 
 impl Metric {
@@ -78,6 +86,7 @@ impl Metric {
         match self {
             Self::Step(report) => report.step,
             Self::HeldOut(report) => report.step,
+            Self::Probe(report) => report.step,
         }
     }
 }
@@ -85,7 +94,7 @@ impl Metric {
 /// Trains a stage, from its newest checkpoint where there is one.
 pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Artifact> {
     let config = config(run, stage)?;
-    let inputs = inputs(made.vocabulary, made.tokens, made.before)?;
+    let inputs = inputs(run, made)?;
     let fingerprint = run.fingerprint("checkpoint", &config, &inputs);
     let rollback = rollback::of_stage(run.folder(), stage)?;
     run.stage(&stage.kind(), &config, &inputs, |run, draft| {
@@ -94,11 +103,15 @@ pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Ar
         let (pretrain, folder) = (&stage.pretrain, draft.path());
         let mut state = match (resume(run, pretrain, folder)?, rollback) {
             (Some(state), _) => state,
-            (None, Some(rollback)) => rollback.state(run, pretrain, made.tokens.digest())?,
+            (None, Some(rollback)) => {
+                write_metrics(folder, rollback.probes(run)?.into_iter().map(Metric::Probe))?;
+                rollback.state(run, pretrain, made.tokens.digest())?
+            }
             (None, None) => begin(run, pretrain, &text, made)?,
         };
         let (seed, device) = (stage_seed(run, stage), run.device);
         let mut observer = Watch::new(run, draft, fingerprint, stage, made, &state)?;
+        observer.on_begin(&state)?;
         let done = arable_train::pretrain::pretrain(pretrain, &text.view(), device, seed, &mut state, &mut observer);
         observer.finish(&state)?;
         if !done.advise()? {
@@ -186,9 +199,7 @@ fn resume(run: &mut Run<'_>, config: &PretrainConfig, folder: &Path) -> Result<O
     let (kept, lost): (Vec<Metric>, Vec<Metric>) =
         metrics(folder)?.into_iter().partition(|metric| metric.step() <= step);
     let num_lost = lost.iter().filter(|metric| matches!(metric, Metric::Step(_))).count();
-    let lines: Vec<String> = kept.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    let text = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
-    arable_ledger::write_atomic(&folder.join(METRICS), text.as_bytes())?;
+    write_metrics(folder, kept)?;
     if let Some(events) = event_file(folder)? {
         tensorboard::truncate_after(&events, step)?;
     }
@@ -197,6 +208,12 @@ fn resume(run: &mut Run<'_>, config: &PretrainConfig, folder: &Path) -> Result<O
         run.reporter.notice(&Notice::Resumed { step, num_tokens, total: config.num_tokens.0, num_lost });
     }
     Ok(state)
+}
+
+fn write_metrics(folder: &Path, metrics: impl IntoIterator<Item = Metric>) -> Result<()> {
+    let lines: Vec<String> = metrics.into_iter().map(|metric| serde_json::to_string(&metric)).collect::<Result<_, _>>()?;
+    let text = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
+    Ok(arable_ledger::write_atomic(&folder.join(METRICS), text.as_bytes())?)
 }
 
 /// The lines of `metrics.jsonl`; a last line cut off by a kill is passed over.
@@ -232,6 +249,7 @@ struct Watch<'r, 'a> {
     /// The checkpoint before.
     parent: Option<Digest>,
     total: u64,
+    probes: Option<Probes>,
     metrics: fs::File,
     events: EventWriter,
     recent: VecDeque<(Instant, u64)>,
@@ -254,6 +272,7 @@ impl<'r, 'a> Watch<'r, 'a> {
         let events = event_file(&folder)?.unwrap_or_else(|| folder.join(tensorboard::file_name(now())));
         let earlier = if state.progress.step > 0 { clock(&folder)? } else { Clock::default() };
         let start = Instant::now();
+        let probes = Probes::load(run, made.vocabulary, made.tasks)?;
         let origin = json!({
             "stage": stage,
             "model": run.domain.config().model,
@@ -270,6 +289,7 @@ impl<'r, 'a> Watch<'r, 'a> {
             origin,
             parent: newest_valid(&folder.join(CHECKPOINTS), "step-").advise()?.0.map(|artifact| artifact.digest()),
             total: stage.pretrain.num_tokens.0,
+            probes,
             metrics: fs::OpenOptions::new().create(true).append(true).open(folder.join(METRICS))?,
             events: EventWriter::append_to(&events, now())?,
             recent: [(start, state.progress.num_tokens)].into(),
@@ -282,6 +302,35 @@ impl<'r, 'a> Watch<'r, 'a> {
 
     fn write(&mut self, metric: &Metric) -> Result<()> {
         Ok(writeln!(self.metrics, "{}", serde_json::to_string(metric)?)?)
+    }
+
+    /// Probes where the stage begins, unless that was done before a kill.
+    fn on_begin(&mut self, state: &Pretraining) -> Result<()> {
+        let is_due = state.progress.step == 0 && probes_in(&self.folder)?.is_empty();
+        if is_due { self.probe(state) } else { Ok(()) }
+    }
+
+    /// Measures what the encoder is worth for the tasks by now.
+    fn probe(&mut self, state: &Pretraining) -> Result<()> {
+        let Some(probes) = &self.probes else { return Ok(()) };
+        let step = state.progress.step;
+        for report in probes.measure(self.run, &state.model, step)? {
+            let scalars = [
+                ("linear", report.linear),
+                ("finetuned", report.finetuned),
+                ("ece", report.ece),
+                ("brier", report.brier),
+                ("nll", report.nll),
+            ];
+            for (name, value) in scalars {
+                self.events.scalar(&format!("probe_{name}/{}", report.task), step, now(), value)?;
+            }
+            self.run.reporter.notice(&Notice::Probed { report: &report });
+            self.write(&Metric::Probe(report))?;
+        }
+        // The time it took says nothing about the speed of training.
+        self.recent = [(Instant::now(), state.progress.num_tokens)].into();
+        Ok(())
     }
 
     fn on_step(&mut self, report: &StepReport, waited: Duration) -> Result<()> {
@@ -320,6 +369,10 @@ impl<'r, 'a> Watch<'r, 'a> {
     }
 
     fn on_checkpoint(&mut self, state: &Pretraining) -> Result<()> {
+        let is_due = |every: u64| state.progress.step.is_multiple_of(every) || state.progress.num_tokens >= self.total;
+        if self.probes.as_ref().is_some_and(|probes| is_due(probes.every())) {
+            self.probe(state)?;
+        }
         self.metrics.sync_data()?;
         self.events.flush()?;
         let checkpoints = self.folder.join(CHECKPOINTS);
@@ -330,6 +383,9 @@ impl<'r, 'a> Watch<'r, 'a> {
             fs::copy(self.vocabulary.join(entry), beside.join(entry))?;
         }
         write_json(&beside.join(ORIGIN), &json!({ "parent": self.parent, "origin": self.origin }))?;
+        if self.probes.is_some() {
+            write_json(&beside.join(PROBES), &probes_in(&self.folder)?)?;
+        }
         let summary = json!({ "step": state.progress.step, "weights": state.model.parameters().digest() });
         self.parent = Some(seal(&checkpoints.join(&name), &self.fingerprint, summary).advise()?.digest());
         self.save_clock()?;
@@ -438,6 +494,12 @@ fn final_checkpoint(pretrained: &Artifact) -> Result<PathBuf> {
     Ok(newest.ok_or_else(|| anyhow::anyhow!("find a checkpoint in {}", pretrained.path().display()))?.path().to_owned())
 }
 
+/// What probes found along a stage.
+pub(crate) fn probes_in(folder: &Path) -> Result<Vec<ProbeReport>> {
+    let probed = |metric| if let Metric::Probe(report) = metric { Some(report) } else { None };
+    Ok(metrics(folder)?.into_iter().filter_map(probed).collect())
+}
+
 /// What later stages depend on: the weights, not the clock readings beside them.
 pub(crate) fn weights_digest(pretrained: &Artifact) -> Result<Digest> {
     Ok(serde_json::from_value(pretrained.manifest().summary["weights"].clone())?)
@@ -470,11 +532,15 @@ pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<Pre
                     loss: report.loss,
                     accuracy: report.accuracy,
                 }),
+                Metric::Probe(report) => {
+                    facts.probes.push(ProbeReport { step: steps + report.step, ..report.clone() });
+                }
                 Metric::HeldOut(_) => {}
             }
         }
         let pretrain = &trained.stage.pretrain;
-        let stage = stage_facts(trained, &metrics, tokens)?;
+        let mut stage = stage_facts(trained, &metrics, tokens)?;
+        stage.probes = probe::since_start(&plan.trained[0].artifact, &trained.artifact)?;
         let per_token =
             model.architecture().flops_per_token(pretrain.mlm.mask_prob.at(0.5).get(), pretrain.max_length.at(0.5));
         facts.num_tokens += stage.num_tokens;
@@ -501,7 +567,7 @@ fn stage_facts(trained: &Trained, metrics: &[Metric], tokens: &Artifact) -> Resu
     });
     let mut held_out = metrics.iter().filter_map(|metric| match metric {
         Metric::HeldOut(report) => Some(&report.by_source),
-        Metric::Step(_) => None,
+        Metric::Step(_) | Metric::Probe(_) => None,
     });
     let first = held_out.next().cloned().unwrap_or_default();
     let last = held_out.next_back().cloned().unwrap_or_else(|| first.clone());
