@@ -539,8 +539,7 @@ pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<Pre
             }
         }
         let pretrain = &trained.stage.pretrain;
-        let mut stage = stage_facts(trained, &metrics, tokens)?;
-        stage.probes = probe::since_start(&plan.trained[0].artifact, &trained.artifact)?;
+        let stage = stage_facts(&plan.trained[0].artifact, trained, &metrics, tokens)?;
         let per_token =
             model.architecture().flops_per_token(pretrain.mlm.mask_prob.at(0.5).get(), pretrain.max_length.at(0.5));
         facts.num_tokens += stage.num_tokens;
@@ -554,7 +553,7 @@ pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<Pre
     Ok(facts)
 }
 
-fn stage_facts(trained: &Trained, metrics: &[Metric], tokens: &Artifact) -> Result<StageFacts> {
+fn stage_facts(first_stage: &Artifact, trained: &Trained, metrics: &[Metric], tokens: &Artifact) -> Result<StageFacts> {
     let state = final_checkpoint(&trained.artifact)?;
     let progress = checkpoint::progress(&state).advise()?;
     let names = shards::facts(tokens)?.into_iter().map(|source| source.name);
@@ -578,6 +577,7 @@ fn stage_facts(trained: &Trained, metrics: &[Metric], tokens: &Artifact) -> Resu
         num_tokens: progress.num_tokens,
         sources: sources.filter(|source| source.asked > 0.0 || source.reached > 0.0).collect(),
         held_out: first.iter().filter_map(loss).collect(),
+        probes: probe::since_start(first_stage, &trained.artifact)?,
         gate: trained.gate.clone(),
     })
 }
