@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
-use arable_core::{Draws, Probability, Seed};
-use arable_corpus::{CorpusConfig, HeldOutSet, NearConfig, SourceConfig, TaskConfig, TaskKind, read_source, read_task};
+use arable_core::{Document, Draws, Probability, Seed};
+use arable_corpus::{
+    AttributeTable, CorpusConfig, Documents, HeldOutSet, NearConfig, Profile, Scorers, SourceConfig, TaskConfig, TaskKind,
+    measure_all, profile, read_source, read_task, shift, write_documents,
+};
 
 use common::{Curated, curated, data};
 
@@ -127,4 +130,49 @@ fn planted_faults_are_found() {
     let num_wrong = found.range((FAULTS.len() * NUM_EACH) as u64 + 1..).count();
     println!("| none (the share left out) | {:.2} |", num_wrong as f64 / NUM_EACH as f64);
     assert!(num_wrong <= 2, "{num_wrong} of {NUM_EACH} clean documents are left out");
+}
+
+fn profiled(documents: &[Document]) -> Profile {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("documents");
+    write_documents(&path, documents).unwrap();
+    let documents = Documents::open(&path).unwrap();
+    let attributes = folder.path().join("attributes");
+    measure_all(&documents, &Scorers::default(), &attributes).unwrap();
+    profile(&documents, &AttributeTable::open(&attributes, &documents).unwrap(), None).unwrap()
+}
+
+/// Abstracts dealt out to months by chance, and months a part of which are film reviews: what is said to have shifted
+/// since the month before.
+#[test]
+fn shifted_months_are_found() {
+    const PER_MONTH: usize = 500;
+    let Some(root) = data() else { return };
+    let read = |path: &str| {
+        let source = SourceConfig::new("notes", path);
+        read_source(&source, &root).unwrap().filter_map(|record| record.unwrap().ok()).collect::<Vec<Document>>()
+    };
+    let mut abstracts = read("biomed/corpus/abstracts.jsonl.gz");
+    let reviews = read("general/corpus/reviews.jsonl.gz");
+    Seed(5).stream("months").at(0, 0).shuffle(&mut abstracts);
+    let months: Vec<&[Document]> = abstracts.chunks_exact(PER_MONTH).collect();
+    let profiles: Vec<Profile> = months.iter().map(|month| profiled(month)).collect();
+    let false_alarms = profiles.windows(2).filter(|pair| shift(&pair[0], &pair[1]).unwrap().is_any()).count();
+    println!("{} months of {PER_MONTH}; of {} that did not shift, said to have: {false_alarms}", months.len(), months.len() - 1);
+    for share in [0.01, 0.02, 0.05, 0.1] {
+        let num_planted = (share * PER_MONTH as f64) as usize;
+        let (mut num_found, mut num_shown, mut num_right) = (0, 0, 0);
+        for (idx, before) in profiles[..profiles.len() - 1].iter().enumerate() {
+            let planted = &reviews[idx * num_planted..(idx + 1) * num_planted];
+            let month = [&months[idx + 1][num_planted..], planted].concat();
+            let found = shift(before, &profiled(&month)).unwrap();
+            num_found += usize::from(found.is_any());
+            let shown = found.examples();
+            let is_planted = |id: &&String| planted.iter().any(|own| own.id == **id);
+            (num_shown, num_right) = (num_shown + shown.len(), num_right + shown.iter().filter(is_planted).count());
+        }
+        println!("{share}: {num_found} of {} found; of {num_shown} documents shown, {num_right} are planted", months.len() - 1);
+        assert!(share < 0.05 || num_found == months.len() - 1, "{share}: {num_found}");
+    }
+    assert!(false_alarms <= 1, "{false_alarms}");
 }
