@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::bm25::Bm25Config;
 use crate::encoding::TextEncoding;
 use crate::hazard::HazardConfig;
+use crate::held_out::HeldOut;
 use crate::pii::PiiKind;
 use crate::quality::QualityConfig;
 use crate::relevance::RelevanceConfig;
+use crate::sample::SampleConfig;
 
 /// How a file's bytes are cut into documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -206,8 +208,10 @@ pub struct CorpusConfig {
     pub overlap: OverlapConfig,
     /// What is done about personal data.
     pub pii: PiiConfig,
-    /// The part of the documents kept aside for the held-out loss.
-    pub held_out: Fraction,
+    /// What is kept aside for the held-out loss: a part of the documents, `0.02`, the newest, `{ newest = 0.02 }`, or
+    /// those from a time on, `{ from = "2015" }`. What belongs together, by its group or by equal words, stays together:
+    /// by time, on the newer side.
+    pub held_out: HeldOut,
     /// Documents with fewer words (separated by white space) are dropped.
     pub min_words: usize,
     /// Documents stay for which this holds: an SQL expression over attributes and rules, such as
@@ -217,6 +221,10 @@ pub struct CorpusConfig {
     /// Names for expressions, to be used in `keep` and in each other.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rule: BTreeMap<String, String>,
+    /// How many documents of which kind stay; without it, all do. What is kept aside for the held-out loss is a part of
+    /// the sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<SampleConfig>,
     /// Good and bad texts that the attribute `quality` is learned from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualityConfig>,
@@ -239,10 +247,11 @@ impl Default for CorpusConfig {
             dedup: DedupConfig::default(),
             overlap: OverlapConfig::default(),
             pii: PiiConfig::default(),
-            held_out: fraction(0.02),
+            held_out: HeldOut::Share(fraction(0.02)),
             min_words: 5,
             keep: None,
             rule: BTreeMap::new(),
+            sample: None,
             quality: None,
             relevance: None,
             bm25: None,
@@ -252,9 +261,10 @@ impl Default for CorpusConfig {
 }
 
 impl CorpusConfig {
-    /// Whether curation looks at what was measured of documents: to decide, or to choose among duplicates.
+    /// Whether curation looks at what was measured of documents: to decide, to choose among duplicates, or
+    /// to tell documents of a sample apart.
     pub fn reads_attributes(&self) -> bool {
-        self.keep.is_some() || self.quality.is_some()
+        self.keep.is_some() || self.quality.is_some() || self.sample.is_some()
     }
 
     /// Whether there is the table, by its name, that [`crate::Attributes::RELATIVE`] gives.
@@ -381,6 +391,18 @@ pub enum UnseenLabels {
     Drop,
 }
 
+/// What decides which examples are cut from the training file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitBy {
+    /// Chance, so that no label is lost to training.
+    #[default]
+    Chance,
+    /// Time: the newest examples are the test set, the next newest the development set. What belongs together is as new
+    /// as the newest of it; examples without a time are trained on.
+    Time,
+}
+
 /// The parts cut from the training file where a development or test file is not given.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -389,11 +411,13 @@ pub struct SplitConfig {
     pub dev: Fraction,
     /// The part of the training file's examples that becomes the test set.
     pub test: Fraction,
+    /// What decides which examples they are.
+    pub by: SplitBy,
 }
 
 impl Default for SplitConfig {
     fn default() -> Self {
-        Self { dev: fraction(0.1), test: fraction(0.2) }
+        Self { dev: fraction(0.1), test: fraction(0.2), by: SplitBy::default() }
     }
 }
 
@@ -429,6 +453,9 @@ pub struct TaskConfig {
     /// The field of what must stay on one side of a split; by default `group` where there is one.
     #[serde(default)]
     pub group: Option<String>,
+    /// The field of the time of writing, for a split by time; by default `time` where there is one.
+    #[serde(default)]
+    pub time: Option<String>,
     /// Strings that every text must hold, such as `["<<", ">>"]` around a marked entity. They stay in the text.
     #[serde(default)]
     pub markers: Vec<String>,
@@ -459,6 +486,7 @@ impl TaskConfig {
             label: None,
             id: None,
             group: None,
+            time: None,
             markers: Vec::new(),
             split: SplitConfig::default(),
             unseen_labels: UnseenLabels::default(),

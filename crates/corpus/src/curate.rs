@@ -7,20 +7,23 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use arable_core::{Digest, Document, Hint, Seed};
+use arable_core::{Document, Hint, Seed};
 
-use crate::attributes::Attributes;
 use crate::columns::{AttributeTable, ColumnsError};
 use crate::config::{CorpusConfig, NearConfig};
-use crate::decide::{DecideError, Decision};
-use crate::dedup::{copies, words_digest};
+use crate::decide::{DecideError, Decision, Distinction};
+use crate::dedup::copies;
 use crate::gather::{ReadCounts, SourceCounts};
+use crate::held_out::{HeldOutError, keep_aside};
+use crate::look::{First, Look, Seen, Traits};
 use crate::near::{Hashes, Looked, RefusedPair, Similarity, near_copies, shared_bands};
 use crate::overlap::{HeldOutSet, Index, OverlapCounts};
-use crate::pii::{PiiCounts, PiiKind, find_pii, mask_pii, remove_pii};
+use crate::pii::{PiiCounts, PiiKind, remove_pii};
 use crate::read::ReadError;
 use crate::reject::{DropReason, Dropped};
-use crate::split::{Keys, hold_out};
+use crate::sample::{SampleError, Sampled, Values, sample};
+use crate::split::Keys;
+use crate::split_check::{Placed, SplitCheck};
 use crate::store::{Block, Documents, Quarantined, StoreError, Writer, each_line, line_of};
 use crate::words::{normalize, num_words, word_hashes};
 
@@ -58,7 +61,7 @@ pub enum CurateError {
     /// No document is left.
     #[error(
         "keep a document: of {num_documents} there are {num_too_short} too short, {num_filtered} that `keep` leaves out, \
-         {num_duplicates} duplicates, {num_overlap} with held-out examples"
+         {num_duplicates} duplicates, {num_overlap} with held-out examples, {num_sampled_out} beyond the sample"
     )]
     NothingLeft {
         /// Documents read.
@@ -71,12 +74,26 @@ pub enum CurateError {
         num_duplicates: usize,
         /// Documents that hold held-out examples.
         num_overlap: usize,
+        /// Documents that the sample leaves out.
+        num_sampled_out: usize,
     },
     /// All documents belong together, so that none can be kept aside.
     #[error("keep documents aside for the held-out loss: all {num_documents} belong together")]
     OneCluster {
         /// Documents left after curation.
         num_documents: usize,
+    },
+    /// The sample cannot be drawn.
+    #[error("draw the sample (corpus.sample)")]
+    Sample(#[from] SampleError),
+    /// Documents cannot be kept aside by time.
+    #[error(transparent)]
+    HeldOut(#[from] HeldOutError),
+    /// Documents that belong together are on both sides of the split.
+    #[error("keep apart what is held out: {num_crossings} texts, groups or times are on both sides")]
+    Crossing {
+        /// How many there are.
+        num_crossings: usize,
     },
 }
 
@@ -89,8 +106,12 @@ impl Hint for CurateError {
             Self::Store(error) => return error.hint(),
             Self::Columns(error) => return error.hint(),
             Self::Decide(error) => return error.hint(),
+            Self::Sample(error) => return error.hint(),
+            Self::HeldOut(error) => return error.hint(),
+            Self::Crossing { .. } => "this is a fault of the program: report it with your configuration".to_owned(),
             Self::NothingLeft { .. } => {
-                "lower `min_words`, loosen `keep`, or add documents that are not copies of the tasks' held-out examples"
+                "lower `min_words`, loosen `keep` or `sample`, or add documents that are not copies of the tasks' held-out \
+                 examples"
                     .to_owned()
             }
             Self::OneCluster { .. } => "add documents, or set `group` to a field that tells documents apart".to_owned(),
@@ -119,12 +140,18 @@ pub struct CorpusCounts {
     pub overlap: Vec<OverlapCounts>,
     /// Documents removed because they hold held-out examples of any task.
     pub num_overlap: usize,
+    /// Documents left out because the sample asks for no more of their kind.
+    pub num_sampled_out: usize,
+    /// What the sample asked for and reached, where one was drawn.
+    pub sample: Option<Sampled>,
     /// Personal data in the documents kept, by kind.
     pub pii: BTreeMap<PiiKind, PiiCounts>,
     /// Documents to train on.
     pub num_train: usize,
     /// Documents kept aside for the held-out loss.
     pub num_held_out: usize,
+    /// What a look at both found, once they were cut apart.
+    pub split: SplitCheck,
     /// Words (separated by white space) in the training documents.
     pub num_train_words: usize,
     /// Rejected records by reason.
@@ -165,12 +192,12 @@ pub struct Outputs<'a> {
     pub quarantine: &'a Path,
 }
 
-/// Drops documents that are too short, those for which `keep` does not hold, duplicates, and those that hold one of the
-/// held-out examples, masks personal data, and keeps a part aside. The result depends on what was read, on the
+/// Drops documents that are too short, those for which `keep` does not hold, duplicates, those that hold one of the
+/// held-out examples, and what goes beyond the sample; masks personal data, and keeps a part aside. The result depends on what was read, on the
 /// configuration and on the seed alone.
 ///
 /// # Errors
-/// When `keep` cannot decide, a file cannot be read or written, or nothing is left to train on.
+/// When `keep` cannot decide, a sample cannot be drawn, documents cannot be cut apart, a file cannot be read or written, or nothing is left to train on.
 pub fn curate(
     config: &CorpusConfig,
     material: Material<'_>,
@@ -180,123 +207,25 @@ pub fn curate(
 ) -> Result<CorpusCounts, CurateError> {
     let index = Index::new(&config.overlap, held_out_texts);
     let keep = config.keep.as_deref().map(|keep| Decision::new(keep, config));
-    let decision = keep.transpose()?;
-    let look = Look { config, decision: decision.as_ref(), attributes: material.attributes, index: &index };
-    let seen = look.at_all(material.documents)?;
-    let mut plan =
-        Plan { config, index: &index, decision: decision.as_ref(), fates: fates(&seen), seen, refused: vec![] };
+    let by = config.sample.as_ref().map(|sample| Distinction::new("corpus.sample.by", &sample.by, config));
+    let (keep, by) = (keep.transpose()?, by.transpose()?);
+    let decision = keep.as_ref();
+    let look = Look { config, decision, distinction: by.as_ref(), attributes: material.attributes, index: &index };
+    let (seen, values) = look.at_all(material.documents)?;
+    let mut plan = Plan { config, index: &index, decision, fates: fates(&seen), seen, values, refused: vec![] };
     plan.drop_copies();
     plan.drop_near_copies(material.documents)?;
     plan.drop_overlap();
-    let counts = plan.counts(material.counts);
-    plan.keep_aside(seed, &counts)?;
+    let sample = plan.drop_sampled_out(seed)?;
+    let mut counts = plan.counts(material.counts);
+    counts.sample = sample;
+    counts.split = plan.keep_aside(seed, &counts)?;
     plan.write(material.documents, material.rejects, outputs, counts)
 }
 
 impl From<DecideError> for CurateError {
     fn from(error: DecideError) -> Self {
         Self::Decide(Box::new(error))
-    }
-}
-
-/// Looks at documents, and says what decides about them.
-struct Look<'a> {
-    config: &'a CorpusConfig,
-    decision: Option<&'a Decision>,
-    attributes: Option<&'a AttributeTable>,
-    index: &'a Index<'a>,
-}
-
-/// What decides about a document.
-struct Seen {
-    id: Box<str>,
-    /// The place of its source in the configuration.
-    rank: usize,
-    /// As the model of quality has it; the same for all where there is none.
-    quality: f64,
-    first: First,
-}
-
-/// What shows in a document alone.
-enum First {
-    TooShort(usize),
-    /// The conditions of `keep` that do not hold, by number.
-    Filtered(Vec<usize>),
-    Fine(Box<Traits>),
-}
-
-/// What a document is compared with others by.
-struct Traits {
-    text: Digest,
-    /// As it will be, with personal data masked.
-    keys: Keys,
-    /// As it is, where that is different.
-    words: Option<Box<Digest>>,
-    bands: Box<[u64]>,
-    /// The held-out examples in it.
-    hits: Box<[usize]>,
-}
-
-impl Traits {
-    fn words(&self) -> Digest {
-        self.words.as_ref().map_or(self.keys.words, |words| **words)
-    }
-}
-
-impl Look<'_> {
-    fn at_all(&self, documents: &Documents) -> Result<Vec<Seen>, CurateError> {
-        let hashes = self.config.dedup.near.as_ref().map(Hashes::new);
-        let mut all = Vec::with_capacity(documents.len());
-        let work = |block: Block| {
-            let attributes = self.attributes.map(|table| table.block(&block)).transpose()?;
-            let failed = self.failed(&block, attributes.as_deref())?;
-            let quality = |at: usize| attributes.as_ref().and_then(|all| all[at].quality).unwrap_or_default();
-            let seen = |(at, (document, failed))| self.at(document, failed, quality(at), hashes.as_ref());
-            Ok(block.documents.into_iter().zip(failed).enumerate().map(seen).collect::<Vec<_>>())
-        };
-        documents.each(work, |seen| {
-            all.extend(seen);
-            Ok::<_, CurateError>(())
-        })?;
-        Ok(all)
-    }
-
-    /// For each document, the conditions that do not hold.
-    fn failed(&self, block: &Block, attributes: Option<&[Attributes]>) -> Result<Vec<Vec<usize>>, CurateError> {
-        match (self.decision, attributes) {
-            (Some(decision), Some(attributes)) => Ok(decision.failed(&block.documents, attributes)?),
-            _ => Ok(vec![Vec::new(); block.documents.len()]),
-        }
-    }
-
-    fn at(&self, document: Document, failed: Vec<usize>, quality: f64, hashes: Option<&Hashes>) -> Seen {
-        let num_words = num_words(&document.text);
-        let first = if !failed.is_empty() {
-            First::Filtered(failed)
-        } else if num_words < self.config.min_words {
-            First::TooShort(num_words)
-        } else {
-            First::Fine(Box::new(self.traits(&document, hashes)))
-        };
-        let mut sources = self.config.source.iter();
-        let rank = sources.position(|source| source.name == document.source).unwrap_or(usize::MAX);
-        Seen { id: document.id.into(), rank, quality, first }
-    }
-
-    fn traits(&self, Document { source, group, text, .. }: &Document, hashes: Option<&Hashes>) -> Traits {
-        let normalized = normalize(text);
-        let (words, hashed) = (words_digest(text, &normalized), word_hashes(&normalized));
-        let mask = &self.config.pii.mask;
-        let masked = (!mask.is_empty()).then(|| mask_pii(text, &find_pii(text), mask)).flatten();
-        let group = group.as_ref().map(|group| format!("{source}/{group}"));
-        let left = masked.map(|text| words_digest(&text, &normalize(&text)));
-        Traits {
-            text: Digest::of(text.as_bytes()),
-            keys: Keys::new(group.as_deref(), left.unwrap_or(words)),
-            words: left.map(|_| Box::new(words)),
-            bands: hashes.map_or_else(Vec::new, |hashes| hashes.bands(&hashed)).into(),
-            hits: self.index.examples_in(&hashed, self.config.overlap.min_share.get()).into(),
-        }
     }
 }
 
@@ -311,6 +240,7 @@ enum Fate {
     NormalizedDuplicate(usize),
     NearDuplicate(usize, Similarity),
     Overlap,
+    SampledOut,
 }
 
 fn fates(seen: &[Seen]) -> Vec<Fate> {
@@ -324,6 +254,8 @@ struct Plan<'a> {
     index: &'a Index<'a>,
     decision: Option<&'a Decision>,
     seen: Vec<Seen>,
+    /// What a sample tells apart.
+    values: Values,
     fates: Vec<Fate>,
     refused: Vec<RefusedPair>,
 }
@@ -402,18 +334,41 @@ impl Plan<'_> {
         hit.into_iter().for_each(|idx| self.fates[idx] = Fate::Overlap);
     }
 
-    fn keep_aside(&mut self, seed: Seed, counts: &CorpusCounts) -> Result<(), CurateError> {
-        let (left, keys): (Vec<usize>, Vec<Keys>) = self.staying().map(|(idx, traits)| (idx, traits.keys)).unzip();
+    /// Draws the sample that is asked for; the rest goes.
+    fn drop_sampled_out(&mut self, seed: Seed) -> Result<Option<Sampled>, CurateError> {
+        let Some(config) = &self.config.sample else { return Ok(None) };
+        let left: Vec<usize> = self.staying().map(|(idx, _)| idx).collect();
+        let documents: Vec<(&str, u32)> = left.iter().map(|&idx| (&*self.seen[idx].id, self.seen[idx].value)).collect();
+        let (sample, drawn) = sample(config, &self.values, &documents, seed)?;
+        left.iter().for_each(|&idx| self.fates[idx] = Fate::SampledOut);
+        drawn.into_iter().for_each(|place| self.fates[left[place]] = Fate::Train);
+        Ok(Some(sample))
+    }
+
+    /// Keeps a part aside, and proves that nothing that belongs together is cut apart.
+    fn keep_aside(&mut self, seed: Seed, counts: &CorpusCounts) -> Result<SplitCheck, CurateError> {
+        let left: Vec<usize> = self.staying().map(|(idx, _)| idx).collect();
         if left.is_empty() {
             return Err(nothing_left(self.seen.len(), counts));
         }
-        let is_held_out = hold_out(&keys, self.config.held_out, seed);
+        let keys: Vec<Keys> = left.iter().map(|&idx| self.traits(idx).keys).collect();
+        let days: Vec<Option<&str>> = left.iter().map(|&idx| self.traits(idx).day.as_deref()).collect();
+        let is_held_out = keep_aside(&self.config.held_out, &keys, &days, seed)?;
         if !is_held_out.contains(&true) {
             return Err(CurateError::OneCluster { num_documents: left.len() });
         }
-        let held_out = left.iter().zip(is_held_out).filter(|(_, is_held_out)| *is_held_out);
-        held_out.for_each(|(&idx, _)| self.fates[idx] = Fate::HeldOut);
-        Ok(())
+        let aside: Vec<usize> =
+            left.iter().zip(is_held_out).filter(|(_, is_held_out)| *is_held_out).map(|(&idx, _)| idx).collect();
+        aside.into_iter().for_each(|idx| self.fates[idx] = Fate::HeldOut);
+        let placed = |&idx: &usize| {
+            let Traits { keys, day, .. } = self.traits(idx);
+            Placed { keys: *keys, day: day.as_deref(), part: usize::from(self.fates[idx] == Fate::HeldOut) }
+        };
+        let check = SplitCheck::of(&["train", "held_out"], &left.iter().map(placed).collect::<Vec<_>>());
+        match check.num_crossings {
+            0 => Ok(check),
+            num_crossings => Err(CurateError::Crossing { num_crossings }),
+        }
     }
 
     /// What is known before documents are read again.
@@ -436,6 +391,7 @@ impl Plan<'_> {
                 (Fate::NormalizedDuplicate(_), _) => &mut counts.num_normalized_duplicates,
                 (Fate::NearDuplicate(..), _) => &mut counts.num_near_duplicates,
                 (Fate::Overlap, _) => &mut counts.num_overlap,
+                (Fate::SampledOut, _) => &mut counts.num_sampled_out,
             };
             *count += 1;
         }
@@ -455,6 +411,9 @@ impl Plan<'_> {
             (Fate::ExactDuplicate(of), _) => DropReason::ExactDuplicate { of: id(of) },
             (Fate::NormalizedDuplicate(of), _) => DropReason::NormalizedDuplicate { of: id(of) },
             (Fate::NearDuplicate(of, similarity), _) => DropReason::NearDuplicate { of: id(of), similarity },
+            (Fate::SampledOut, _) => {
+                DropReason::SampledOut { value: self.values.name(self.seen[idx].value).to_owned() }
+            }
             (Fate::First | Fate::Overlap, First::Fine(traits)) => self.index.reason(&traits.hits),
         })
     }
@@ -598,5 +557,6 @@ fn nothing_left(num_documents: usize, counts: &CorpusCounts) -> CurateError {
         num_filtered: counts.num_filtered,
         num_duplicates: counts.num_exact_duplicates + counts.num_normalized_duplicates + counts.num_near_duplicates,
         num_overlap: counts.num_overlap,
+        num_sampled_out: counts.num_sampled_out,
     }
 }

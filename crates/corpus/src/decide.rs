@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arable_core::{Document, Hint};
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -169,17 +169,12 @@ impl Decision {
         let names = Names::new(columns::schema(), &FAMILIES, ("rule", &config.rule))?;
         let mut found = Vec::new();
         names.conditions("keep", keep, &mut Vec::new(), &mut found)?;
-        let is_read = |name: &str| found.iter().any(|(_, expr)| expr.column_refs().iter().any(|own| own.name == name));
-        let absent = Attributes::RELATIVE.iter().find(|(name, table)| !config.has_table(table) && is_read(name));
-        if let Some(&(name, table)) = absent {
-            return Err(DecideError::NotConfigured { name, table });
-        }
-        let needs_text = found.iter().any(|(_, expr)| expr.column_refs().iter().any(|column| column.name == "text"));
+        found.iter().try_for_each(|(_, expr)| all_measured(expr, config))?;
+        let needs_text = found.iter().any(|(_, expr)| reads(expr, "text"));
         let conditions = found.into_iter().map(|(name, expr)| {
-            let reads = |number: &str| expr.column_refs().iter().any(|column| column.name == number);
-            let numbers = Attributes::NUMBERS.iter().enumerate().filter(|(_, (number, _))| reads(number));
+            let numbers = Attributes::NUMBERS.iter().enumerate().filter(|(_, (number, _))| reads(&expr, number));
             let numbers = numbers.map(|(at, _)| at).collect();
-            let reads_language = reads("language");
+            let reads_language = reads(&expr, "language");
             Ok(Condition { expr: names.physical(expr)?, name, numbers, reads_language })
         });
         Ok(Self { conditions: conditions.collect::<Result<_, DecideError>>()?, needs_text })
@@ -220,6 +215,60 @@ impl Decision {
             }
         }
         Ok(failed)
+    }
+}
+
+/// Whether an expression reads a column.
+fn reads(expr: &Expr, name: &str) -> bool {
+    expr.column_refs().iter().any(|column| column.name == name)
+}
+
+/// Whether all that an expression reads is measured.
+fn all_measured(expr: &Expr, config: &CorpusConfig) -> Result<(), DecideError> {
+    let absent = Attributes::RELATIVE.iter().find(|(name, table)| !config.has_table(table) && reads(expr, name));
+    absent.map_or(Ok(()), |&(name, table)| Err(DecideError::NotConfigured { name, table }))
+}
+
+/// An expression that tells documents apart: it gives each a value, as a text.
+pub(crate) struct Distinction {
+    expression: String,
+    expr: Arc<dyn PhysicalExpr>,
+    needs_text: bool,
+}
+
+impl Distinction {
+    /// Understands `expression`, which stands at the setting `place`: the name of a column, or SQL as in
+    /// [`Decision::new`].
+    ///
+    /// # Errors
+    /// When it is not SQL over attributes, or names one that is not measured.
+    pub(crate) fn new(place: &str, expression: &str, config: &CorpusConfig) -> Result<Self, DecideError> {
+        let names = Names::new(columns::schema(), &FAMILIES, ("rule", &config.rule))?;
+        // Names such as `group` are words of SQL, too.
+        let is_column = names.columns.has_column_with_unqualified_name(expression);
+        let quoted = if is_column { format!("\"{expression}\"") } else { expression.to_owned() };
+        let wrong = |error: DataFusionError| not_understood((place, expression), &error);
+        let parsed = DFParser::parse_sql_into_expr(&quoted).map_err(wrong)?;
+        let (expr, _) = names.typed((place, expression), parsed.expr, &mut Vec::new())?;
+        all_measured(&expr, config)?;
+        let needs_text = reads(&expr, "text");
+        let expr = names.physical(datafusion_expr::cast(expr, DataType::Utf8))?;
+        Ok(Self { expression: expression.to_owned(), expr, needs_text })
+    }
+
+    /// The value of each document, where it has one.
+    ///
+    /// # Errors
+    /// When the expression fails on a document.
+    pub(crate) fn of(
+        &self,
+        documents: &[Document],
+        attributes: &[Attributes],
+    ) -> Result<Vec<Option<String>>, DecideError> {
+        let table = columns::table(documents, attributes, self.needs_text);
+        let values = self.expr.evaluate(&table).and_then(|value| value.into_array(table.num_rows()));
+        let wrong = |error| DecideError::Evaluate { condition: self.expression.clone(), source: Box::new(error) };
+        Ok(values.map_err(wrong)?.as_string::<i32>().iter().map(|value| value.map(str::to_owned)).collect())
     }
 }
 
@@ -348,8 +397,21 @@ impl<'a> Names<'a> {
         Ok(())
     }
 
-    /// The meaning of a part of an expression, with every rule in it put in.
+    /// The meaning of a part of an expression that is true or false, with every rule in it put in.
     fn plan(&self, said: (&str, &str), part: ast::Expr, inside: &mut Vec<&'a str>) -> Result<Expr, DecideError> {
+        match self.typed(said, part, inside)? {
+            (expr, DataType::Boolean) => Ok(expr),
+            (_, kind) => Err(DecideError::NotTruth { place: said.0.to_owned(), expression: said.1.to_owned(), kind }),
+        }
+    }
+
+    /// The same of any kind, with its kind.
+    fn typed(
+        &self,
+        said: (&str, &str),
+        part: ast::Expr,
+        inside: &mut Vec<&'a str>,
+    ) -> Result<(Expr, DataType), DecideError> {
         let wrong = |error: DataFusionError| not_understood(said, &error);
         let planner = SqlToRel::new(&self.functions);
         let expr = planner.sql_to_expr(part, &self.all, &mut PlannerContext::new()).map_err(wrong)?;
@@ -374,10 +436,7 @@ impl<'a> Names<'a> {
         let context = SimplifyContext::builder().with_schema(Arc::new(self.columns.clone())).build();
         let expr = ExprSimplifier::new(context).coerce(expr, &self.columns).map_err(wrong)?;
         let kind = datafusion_expr::ExprSchemable::get_type(&expr, &self.columns).map_err(wrong)?;
-        if kind != DataType::Boolean {
-            return Err(DecideError::NotTruth { place: said.0.to_owned(), expression: said.1.to_owned(), kind });
-        }
-        Ok(expr)
+        Ok((expr, kind))
     }
 
     /// The meaning of a rule as one expression.
@@ -561,6 +620,30 @@ mod tests {
             [vec!["NOT (long OR num_words > 5)"], vec![]]
         );
         assert_eq!(failed("other", &rules, &documents), [vec!["other: NOT long"], vec![]]);
+    }
+
+    #[test]
+    fn values_are_texts_of_any_expression() {
+        let documents = [document("a", Some("1915-03"), "one two"), document("b", None, "three")];
+        let attributes: Vec<_> =
+            documents.iter().map(|document| measure(&document.text, &Scorers::default())).collect();
+        let config = with_rules(&[("long", "num_words > 1")]);
+        let values =
+            |by: &str| Distinction::new("corpus.sample.by", by, &config).unwrap().of(&documents, &attributes).unwrap();
+        let expected = |a: &str, b: Option<&str>| vec![Some(a.to_owned()), b.map(str::to_owned)];
+        assert_eq!(values("left(time, 3) || '0s'"), expected("1910s", None));
+        assert_eq!(values("source"), expected("s", Some("s")));
+        assert_eq!(values("group"), [None, None]);
+        assert_eq!(values("long"), expected("true", Some("false")));
+        assert_eq!(values("CASE WHEN text LIKE 'one%' THEN 1 END"), expected("1", None));
+        let Err(error) = Distinction::new("corpus.sample.by", "sorce", &config) else {
+            panic!("`sorce` is understood")
+        };
+        assert!(error.to_string().contains("`sorce` in `corpus.sample.by`") && error.hint().is_some(), "{error}");
+        let Err(error) = Distinction::new("corpus.sample.by", "quality > 0.5", &config) else {
+            panic!("it is not measured")
+        };
+        assert!(error.hint().unwrap().contains("[corpus.quality]"), "{error}");
     }
 
     #[test]

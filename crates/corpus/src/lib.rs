@@ -1,8 +1,8 @@
 //! Reading, deduplication, decontamination and splitting of raw text, and reading of labelled tasks.
 //!
 //! The flow is three functions: [`read_corpus`] reads every source, [`measure_all`] gives every document its attributes,
-//! and [`curate`] drops what one expression over them leaves out, what is a duplicate and what holds a held-out example of
-//! a task, masks personal data, and keeps a part aside. Nothing is dropped silently: what could not be
+//! and [`curate`] drops what one expression over them leaves out, what is a duplicate, what holds a held-out example of a
+//! task and what goes beyond a sample, masks personal data, and keeps a part aside. Nothing is dropped silently: what could not be
 //! read is a [`Reject`], what was left out on purpose is a [`Dropped`], and both go to quarantine with their reason. No
 //! step depends on the order in which documents arrive. Tasks are read beside it by [`read_task`].
 
@@ -13,6 +13,7 @@ mod bm25;
 mod columns;
 mod config;
 mod conll;
+mod corrections;
 mod curate;
 mod decide;
 mod dedup;
@@ -20,11 +21,13 @@ mod encoding;
 mod files;
 mod gather;
 mod hazard;
+mod held_out;
 mod histogram;
 mod html;
 mod ids;
 mod letters;
 mod lines;
+mod look;
 mod markdown;
 mod near;
 mod noise;
@@ -40,12 +43,15 @@ mod relevance;
 mod repetition;
 mod review;
 mod rows;
+mod sample;
 mod scorers;
 mod shift;
 mod split;
+mod split_check;
 mod store;
 mod subset;
 mod task;
+mod times;
 mod words;
 mod xml;
 
@@ -53,15 +59,17 @@ pub use attributes::{Attributes, measure};
 pub use bm25::Bm25Config;
 pub use columns::{AttributeTable, ColumnsError, measure_all};
 pub use config::{
-    CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitConfig, TaskConfig,
-    TaskKind, UnseenLabels,
+    CorpusConfig, DedupConfig, Format, NearConfig, OverlapConfig, PiiConfig, SourceConfig, SplitBy, SplitConfig,
+    TaskConfig, TaskKind, UnseenLabels,
 };
+pub use corrections::word_id;
 pub use curate::{CorpusCounts, CurateError, Material, Outputs, RuleCounts, count_rules, curate};
 pub use decide::{DecideError, Decision, Expectation, FAMILIES, column_names, expectations};
 pub use encoding::{TextEncoding, UnknownEncoding};
 pub use files::{FileError, content_digest, fetched_path, is_readable_name, path_matcher};
 pub use gather::{ReadCounts, SourceCounts, read_corpus};
 pub use hazard::{HazardConfig, HazardKind};
+pub use held_out::{HeldOut, HeldOutError, Newer};
 pub use near::{RefusedPair, Similarity};
 pub use noise::{Doubt, LabelNoise, Suspect, label_noise};
 pub use overlap::{HeldOutSet, OverlapCounts};
@@ -79,12 +87,15 @@ pub use review::{
     Correction, ReviewError, Settled, Verdict, read_verdicts, settle, write_corrections, write_disputed,
     write_label_studio, write_review_table,
 };
+pub use sample::{NoTemperature, SampleConfig, SampleError, Sampled, SampledValue, Temperature};
 pub use scorers::{Scorers, ScorersError};
 pub use shift::{Change, DistributionShift, Shift, ShiftError, TermShift, WordShift, shift};
 pub use split::folds;
+pub use split_check::{Border, SplitCheck};
 pub use store::{Block, Documents, StoreError, each_dropped, unpack, write_documents, write_rejects};
 pub use subset::subset;
-pub use task::{Task, TaskError, UnseenLabel, read_task, word_id};
+pub use task::{Task, TaskError, UnseenLabel, read_task};
+pub use times::{Day, NotADay};
 pub use words::normalize;
 
 #[cfg(test)]

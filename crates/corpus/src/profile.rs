@@ -294,13 +294,6 @@ pub fn profile(
     })
 }
 
-/// The month, or the year where none is given, that a time begins with; none of other texts.
-pub(crate) fn month(time: &str) -> Option<&str> {
-    let year = time.get(..4).filter(|year| year.bytes().all(|byte| byte.is_ascii_digit()))?;
-    let is_month = |text: &str| text.strip_prefix('-').is_some_and(|month| ("01"..="12").contains(&month));
-    Some(time.get(4..7).filter(|text| is_month(text)).and(time.get(..7)).unwrap_or(year))
-}
-
 /// Some of the points, the last among them.
 fn thinned(growth: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let step = growth.len().div_ceil(NUM_GROWTH).max(1);
@@ -403,9 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn months_are_told_from_other_texts() {
-        let found = ["2024-05-03T10:00", "2024-13", "1999", "May 2024", "2024-0", "20", "202४-05"].map(month);
-        assert_eq!(found, [Some("2024-05"), Some("2024"), Some("1999"), None, Some("2024"), None, None]);
+    fn nothing_has_a_profile() {
         assert!(profiled(&[], &[]).sources.is_empty());
     }
 

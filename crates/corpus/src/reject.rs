@@ -265,4 +265,10 @@ pub enum DropReason {
         /// Held-out examples found in the document, over all tasks.
         num_examples: usize,
     },
+    /// The sample asks for no more documents of this kind.
+    #[error("sampled out: there are enough of {value}")]
+    SampledOut {
+        /// Its value of what the sample tells documents apart by.
+        value: String,
+    },
 }

@@ -1,10 +1,12 @@
 //! Cutting a set in two so that nothing that belongs together is cut apart.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use arable_core::{Digest, Example, Fraction, Seed, Stream};
 
 use crate::dedup::digest_of_words;
+use crate::times::latest;
 
 /// Items that belong together, directly or through others.
 pub(crate) struct Cluster {
@@ -17,7 +19,7 @@ pub(crate) struct Cluster {
 /// What an item shares with those that belong to it: its group, and its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
-    group: Option<Digest>,
+    pub(crate) group: Option<Digest>,
     pub(crate) words: Digest,
 }
 
@@ -27,7 +29,7 @@ impl Keys {
         Self { group: group.map(|group| Digest::of_json(&("group", group))), words }
     }
 
-    fn each(&self) -> impl Iterator<Item = Digest> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = Digest> {
         self.group.into_iter().chain([self.words])
     }
 }
@@ -94,25 +96,64 @@ pub(crate) fn cut(
     (taken, left)
 }
 
-fn draw(stream: Stream, key: Digest) -> u64 {
+/// A number drawn for what has this key.
+pub(crate) fn draw(stream: Stream, key: Digest) -> u64 {
     let half =
         |range: std::ops::Range<usize>| u64::from_le_bytes(key.as_bytes()[range].try_into().expect("eight bytes"));
     stream.at(half(0..8), half(8..16)).bits()
 }
 
+/// The newest day of a cluster's items; none where no item has one.
+pub(crate) fn newest<'a>(cluster: &Cluster, days: &[Option<&'a str>]) -> Option<&'a str> {
+    cluster.items.iter().filter_map(|&i| days[i]).max_by_key(|day| latest(day))
+}
+
+/// Takes whole clusters, the newest first, until there are `num_items` items; of equally new ones, in an order drawn for
+/// each. A cluster is as new as its newest item: what is taken may be older than what is left, never the other way
+/// round. Clusters without a day are left, and at least one is. Returns what was taken and what was left.
+pub(crate) fn cut_newest(
+    mut clusters: Vec<Cluster>,
+    days: &[Option<&str>],
+    num_items: usize,
+    stream: Stream,
+) -> (Vec<Cluster>, Vec<Cluster>) {
+    let time = |cluster: &Cluster| newest(cluster, days).map(latest);
+    clusters.sort_by_cached_key(|cluster| (Reverse(time(cluster)), draw(stream, cluster.key), cluster.key));
+    let most = clusters.iter().filter(|cluster| time(cluster).is_some()).count().min(clusters.len().saturating_sub(1));
+    let (mut num_taken, mut num_items_taken) = (0, 0);
+    while num_taken < most && num_items_taken < num_items.max(1) {
+        num_items_taken += clusters[num_taken].items.len();
+        num_taken += 1;
+    }
+    let left = clusters.split_off(num_taken);
+    (clusters, left)
+}
+
+/// How many of `num_items` items a part is.
+pub(crate) fn part_of(num_items: usize, part: Fraction) -> usize {
+    (part.get() * num_items as f64).round() as usize
+}
+
+/// For each of `num_items` items, whether it is in one of the clusters.
+pub(crate) fn is_in(clusters: &[Cluster], num_items: usize) -> Vec<bool> {
+    let mut is_in = vec![false; num_items];
+    clusters.iter().flat_map(|cluster| &cluster.items).for_each(|i| is_in[*i] = true);
+    is_in
+}
+
+/// What decides about documents kept aside.
+pub(crate) const HELD_OUT_STREAM: &str = "held out documents";
+
 /// Which items to keep aside. Items that belong together stay on one side, and which side that is depends on them and on
 /// the seed, not on their order. Nothing is kept aside when all belong together.
 pub(crate) fn hold_out(keys: &[Keys], fraction: Fraction, seed: Seed) -> Vec<bool> {
     let clusters = clusters(keys);
-    let num_held_out = (fraction.get() * keys.len() as f64).round() as usize;
     let mut num_left = clusters.len();
-    let (taken, _) = cut(clusters, num_held_out, seed.stream("held out documents"), |_| {
+    let (taken, _) = cut(clusters, part_of(keys.len(), fraction), seed.stream(HELD_OUT_STREAM), |_| {
         num_left -= 1;
         num_left > 0
     });
-    let mut is_held_out = vec![false; keys.len()];
-    taken.iter().flat_map(|cluster| &cluster.items).for_each(|i| is_held_out[*i] = true);
-    is_held_out
+    is_in(&taken, keys.len())
 }
 
 /// The fold of each example, out of `num_folds` of about equal size, for cross-validation. Examples of equal words or of
@@ -144,6 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::split_check::{Placed, SplitCheck};
 
     fn items() -> impl Strategy<Value = Vec<Keys>> {
         let row = (prop::option::of(0_u8..12), 0_u16..60, any::<bool>());
@@ -181,6 +223,35 @@ mod tests {
             Seed(seed).stream("test").at(0, 0).shuffle(&mut order);
             let again = hold_out(&order.iter().map(|&at| items[at]).collect::<Vec<_>>(), fraction, Seed(seed));
             prop_assert_eq!(again, order.iter().map(|&at| held_out[at]).collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        /// The newest part: as large as asked, but for what belongs together; older than no item that is left.
+        #[test]
+        fn the_newest_are_taken(items in items(), years in prop::collection::vec(prop::option::of(2000_u16..2020), 80),
+                                seed in 0_u64..99, num in 1_usize..40) {
+            let years: Vec<Option<String>> = years.into_iter().map(|year| year.map(|year| year.to_string())).collect();
+            let taken = |order: &[usize]| {
+                let keys: Vec<Keys> = order.iter().map(|&at| items[at]).collect();
+                let days: Vec<Option<&str>> = order.iter().map(|&at| years[at].as_deref()).collect();
+                let (taken, left) = cut_newest(clusters(&keys), &days, num, Seed(seed).stream("test"));
+                let is_taken = is_in(&taken, keys.len());
+                let placed = |(i, keys): (usize, &Keys)| Placed { keys: *keys, day: days[i], part: is_taken[i].into() };
+                let check = SplitCheck::of(&["old", "new"], &keys.iter().enumerate().map(placed).collect::<Vec<_>>());
+                let last = taken.last().map_or(0, |cluster| cluster.items.len());
+                (is_taken, check, last, left.len())
+            };
+            let order: Vec<usize> = (0..items.len()).collect();
+            let (is_taken, check, last, num_left) = taken(&order);
+            prop_assert_eq!(check.num_crossings, 0);
+            prop_assert!(num_left > 0);
+            prop_assert!(is_taken.iter().filter(|taken| **taken).count() < num + last.max(1));
+            let mut shuffled = order;
+            Seed(seed).stream("order").at(0, 0).shuffle(&mut shuffled);
+            let again = taken(&shuffled);
+            prop_assert_eq!(again.0, shuffled.iter().map(|&at| is_taken[at]).collect::<Vec<_>>());
+            prop_assert_eq!(again.1, check);
         }
     }
 

@@ -7,16 +7,18 @@ use arable_core::{Example, Hint, Input, LabelSet, Seed, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::batches::Batches;
-use crate::config::{Format, TaskConfig, TaskKind, UnseenLabels};
+use crate::config::{Format, SplitBy, TaskConfig, TaskKind, UnseenLabels};
 use crate::conll::{Sentences, Tagged, repair_tags};
+use crate::corrections::correct;
 use crate::dedup::digest_of_words;
 use crate::files::{FileError, FoundFile, find_files, nearest, open, open_plain, reading_failed};
 use crate::ids::UniqueIds;
 use crate::read::{ReadError, check_rejects};
 use crate::reject::{Reject, RejectReason};
-use crate::review::Correction;
 use crate::rows::{FieldWatch, Fields, RowReader, Rows, name_of, names_of, text_of, words_of};
-use crate::split::{Cluster, clusters, cut, keys_of_example};
+use crate::split::{Cluster, clusters, cut, cut_newest, keys_of_example, part_of};
+use crate::split_check::{Placed, SplitCheck};
+use crate::times::day;
 
 /// A task that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,24 @@ pub enum TaskError {
         /// The example.
         id: String,
     },
+    /// Examples that cannot be cut apart by time.
+    #[error(
+        "cut the newest examples from the task `{task}`: none of {num_examples} has a time that begins with a year"
+    )]
+    NoTime {
+        /// The task.
+        task: String,
+        /// Training examples.
+        num_examples: usize,
+    },
+    /// Examples that belong together are in two of the parts that were cut.
+    #[error("keep apart the parts of the task `{task}`: {num_crossings} texts, groups or times are in two of them")]
+    Crossing {
+        /// The task.
+        task: String,
+        /// How many there are.
+        num_crossings: usize,
+    },
     /// A label that training never saw.
     #[error("use the {unseen} of the task `{task}`: no training example has it")]
     UnseenLabel {
@@ -117,6 +137,10 @@ impl Hint for TaskError {
             }
             Self::OneLabel { .. } => "add examples of other labels, or set `label` to another field".to_owned(),
             Self::CorrectedTag { .. } => "write `O`, `B-Type` or `I-Type`".to_owned(),
+            Self::NoTime { .. } => {
+                "set `time` to the field that says when an example was written, or take `by` out of `split`".to_owned()
+            }
+            Self::Crossing { .. } => "this is a fault of the program: report it with your configuration".to_owned(),
             Self::Correction { .. } => {
                 "corrections belong to the labels that they were made from; take the file out of `corrections` or make \
                  it again with `arable labels`"
@@ -150,6 +174,9 @@ pub struct Task {
     pub dev: Vec<Example>,
     /// Examples to measure on.
     pub test: Vec<Example>,
+    /// What a look at the parts found: those that were cut have nothing in common, those that were given may have.
+    #[serde(default)]
+    pub split: SplitCheck,
     /// Records that could not be used.
     #[serde(skip)]
     pub rejects: Vec<Reject>,
@@ -178,7 +205,8 @@ pub fn read_task(name: &str, config: &TaskConfig, root: &Path, seed: Seed) -> Re
     let test = config.test.as_ref().map(|path| reading.part("test", path)).transpose()?;
     let Reading { mut rejects, num_repaired, .. } = reading;
 
-    let mut parts = cut_missing(name, config, train, dev, test, seed);
+    let mut parts = cut_missing(name, config, train, dev, test, seed)?;
+    let split = check(&parts, config.split.by == SplitBy::Time);
     let num_corrected = correct(name, config, root, &mut parts)?;
     let [train, dev, test] = parts;
     let labels = LabelSet::of(train.iter().map(|found| &found.example));
@@ -203,71 +231,12 @@ pub fn read_task(name: &str, config: &TaskConfig, root: &Path, seed: Seed) -> Re
         train,
         dev,
         test,
+        split,
         rejects,
         num_repaired_tags: num_repaired,
         num_test_in_train,
         num_corrected,
     })
-}
-
-/// Replaces labels as the files of corrections say. Returns how many.
-///
-/// After the parts are cut, so that a correction moves no example from one to another.
-fn correct(name: &str, config: &TaskConfig, root: &Path, parts: &mut [Vec<Found>; 3]) -> Result<usize, TaskError> {
-    let mut labels: BTreeMap<String, &mut String> = BTreeMap::new();
-    for found in parts.iter_mut().flatten() {
-        let id = &found.example.id;
-        match &mut found.example.target {
-            Target::Class(label) => drop(labels.insert(id.clone(), label)),
-            Target::Tags(tags) => labels.extend((0..).zip(tags).map(|(idx, tag)| (word_id(id, idx), tag))),
-            Target::Classes(_) => {}
-        }
-    }
-    let mut num_corrected = 0;
-    for path in &config.corrections {
-        let read = |source| TaskError::Read { task: name.to_owned(), part: "corrected", source: Box::new(source) };
-        for (line, correction) in read_corrections(path, root).map_err(read)? {
-            let Correction { id, from, to, .. } = correction;
-            let problem = match labels.get_mut(&id) {
-                None => "there is no such example".to_owned(),
-                Some(label) if **label != from => format!("its label is `{label}`, not `{from}`"),
-                Some(label) => {
-                    **label = to;
-                    num_corrected += 1;
-                    continue;
-                }
-            };
-            return Err(TaskError::Correction { task: name.to_owned(), file: path.clone(), line, id, problem });
-        }
-    }
-    drop(labels);
-    for found in parts.iter_mut().flatten() {
-        // A span that lost its first word begins with its second.
-        if let Target::Tags(tags) = &mut found.example.target {
-            repair_tags(tags)
-                .map_err(|_| TaskError::CorrectedTag { task: name.to_owned(), id: found.example.id.clone() })?;
-        }
-    }
-    Ok(num_corrected)
-}
-
-/// The name of a word of a tagged example, for reviews and corrections.
-pub fn word_id(example: &str, idx: usize) -> String {
-    format!("{example}#{idx}")
-}
-
-fn read_corrections(path: &str, root: &Path) -> Result<Vec<(usize, Correction)>, ReadError> {
-    let mut corrections = Vec::new();
-    for file in find_files(path, root, &["jsonl"])? {
-        let text = fs_err::read_to_string(&file.path).map_err(|error| reading_failed(&file.path, error))?;
-        for (idx, line) in text.lines().enumerate() {
-            let correction = serde_json::from_str(line).map_err(|error| {
-                reading_failed(&file.path, std::io::Error::other(format!("line {}: {error}", idx + 1)))
-            })?;
-            corrections.push((idx + 1, correction));
-        }
-    }
-    Ok(corrections)
 }
 
 fn check_settings(task: &str, config: &TaskConfig) -> Result<(), TaskError> {
@@ -285,6 +254,13 @@ fn check_settings(task: &str, config: &TaskConfig) -> Result<(), TaskError> {
     if config.markers.iter().any(|marker| marker.trim().is_empty()) {
         return wrong("markers", "one of them is empty");
     }
+    let by_time = config.split.by == SplitBy::Time;
+    if by_time && config.dev.is_some() && config.test.is_some() {
+        return wrong("split.by", "both `dev` and `test` have a file");
+    }
+    if config.time.is_some() && !by_time {
+        return wrong("time", "parts are cut by time only where `split` says `by = \"time\"`");
+    }
     Ok(())
 }
 
@@ -294,8 +270,9 @@ fn num_in(examples: &[Example], others: &[Example]) -> usize {
 }
 
 /// An example and where it was found.
-struct Found {
-    example: Example,
+pub(crate) struct Found {
+    pub(crate) example: Example,
+    time: Option<String>,
     file: String,
     line: u64,
 }
@@ -355,6 +332,7 @@ struct Reading<'a> {
 struct Unnamed {
     id: Option<String>,
     group: Option<String>,
+    time: Option<String>,
     input: Input,
     target: Target,
 }
@@ -385,7 +363,8 @@ impl Reading<'_> {
 
     fn read_rows(&mut self, file: &FoundFile, format: Format, found: &mut Vec<Found>) -> Result<(), ReadError> {
         let config = self.config;
-        let named = [("text_pair", &config.text_pair), ("id", &config.id), ("group", &config.group)];
+        let named =
+            [("text_pair", &config.text_pair), ("id", &config.id), ("group", &config.group), ("time", &config.time)];
         let named = named.into_iter().filter_map(|(setting, field)| Some((setting, field.clone()?)));
         let needed = [("text", config.text.clone()), ("label", config.label_field().to_owned())];
         let mut watch = FieldWatch::new(needed.into_iter().chain(named));
@@ -404,7 +383,7 @@ impl Reading<'_> {
         let mut sentences = Sentences::open(file)?;
         while let Some(sentence) = sentences.next_sentence()? {
             let group = sentence.document.map(|document| format!("{}:{document}", file.shown));
-            let example = sentence.tagged.and_then(|tagged| self.tagged_example(None, group, tagged));
+            let example = sentence.tagged.and_then(|tagged| self.tagged_example(None, group, None, tagged));
             self.keep(file, sentence.line, example, found);
         }
         Ok(())
@@ -414,9 +393,9 @@ impl Reading<'_> {
         let shown = file.shown.clone();
         match example {
             Err(reason) => self.rejects.push(Reject { source: self.name.to_owned(), file: shown, line, reason }),
-            Ok(Unnamed { id, group, input, target }) => {
+            Ok(Unnamed { id, group, time, input, target }) => {
                 let id = self.ids.take(id.unwrap_or_else(|| format!("{}#{line}", file.name)));
-                found.push(Found { example: Example { id, group, input, target }, file: shown, line });
+                found.push(Found { example: Example { id, group, input, target }, time, file: shown, line });
             }
         }
     }
@@ -425,10 +404,11 @@ impl Reading<'_> {
         let config = self.config;
         let id = name_of(fields, config.id.as_deref().unwrap_or("id"))?;
         let group = name_of(fields, config.group.as_deref().unwrap_or("group"))?;
+        let time = name_of(fields, config.time.as_deref().unwrap_or("time"))?;
         let label = config.label_field();
         if config.kind == TaskKind::Tagging {
             let tagged = Tagged { words: words_of(fields, &config.text)?, tags: words_of(fields, label)? };
-            return self.tagged_example(id, group, tagged);
+            return self.tagged_example(id, group, time, tagged);
         }
         let input = row_input(config, fields)?;
         let target = match config.kind {
@@ -437,13 +417,14 @@ impl Reading<'_> {
                 name_of(fields, label)?.ok_or_else(|| RejectReason::MissingField { field: label.to_owned() })?,
             ),
         };
-        Ok(Unnamed { id, group, input, target })
+        Ok(Unnamed { id, group, time, input, target })
     }
 
     fn tagged_example(
         &mut self,
         id: Option<String>,
         group: Option<String>,
+        time: Option<String>,
         tagged: Tagged,
     ) -> Result<Unnamed, RejectReason> {
         let Tagged { words, mut tags } = tagged;
@@ -451,7 +432,7 @@ impl Reading<'_> {
             return Err(RejectReason::UnequalLengths { num_words: words.len(), num_tags: tags.len() });
         }
         self.num_repaired += repair_tags(&mut tags)?;
-        Ok(Unnamed { id, group, input: Input::Words(words), target: Target::Tags(tags) })
+        Ok(Unnamed { id, group, time, input: Input::Words(words), target: Target::Tags(tags) })
     }
 }
 
@@ -477,7 +458,8 @@ fn unique(labels: Vec<String>) -> Vec<String> {
     labels.into_iter().filter(|label| seen.insert(label.clone())).collect()
 }
 
-/// Cuts the parts that have no file from the training examples.
+/// Cuts the parts that have no file from the training examples, and proves that they have nothing in common. By time, the
+/// newest examples are the test part, whatever their labels are.
 fn cut_missing(
     name: &str,
     config: &TaskConfig,
@@ -485,23 +467,50 @@ fn cut_missing(
     dev: Option<Vec<Found>>,
     test: Option<Vec<Found>>,
     seed: Seed,
-) -> [Vec<Found>; 3] {
-    let num_wanted = |share: f64| (share * train.len() as f64).round() as usize;
-    let (num_dev, num_test) = (num_wanted(config.split.dev.get()), num_wanted(config.split.test.get()));
+) -> Result<[Vec<Found>; 3], TaskError> {
+    let by_time = config.split.by == SplitBy::Time;
+    let days: Vec<Option<&str>> = train.iter().map(|found| found.time.as_deref().and_then(day)).collect();
+    if by_time && days.iter().all(Option::is_none) {
+        return Err(TaskError::NoTime { task: name.to_owned(), num_examples: train.len() });
+    }
     let mut left = clusters(&train.iter().map(|found| keys_of_example(&found.example)).collect::<Vec<_>>());
     let mut labels = LabelCounts::new(&train);
     let mut parts = vec![0_usize; train.len()];
-    for (part, is_cut, num) in [(2, test.is_none(), num_test), (1, dev.is_none(), num_dev)] {
+    for (part, is_cut, share) in [(2, test.is_none(), config.split.test), (1, dev.is_none(), config.split.dev)] {
         if is_cut {
-            let stream = seed.stream(&format!("split {name} {part}"));
-            let (taken, rest) = cut(left, num, stream, |cluster| labels.take(&train, cluster));
+            let (num, stream) = (part_of(train.len(), share), seed.stream(&format!("split {name} {part}")));
+            let (taken, rest) = if by_time {
+                cut_newest(left, &days, num, stream)
+            } else {
+                cut(left, num, stream, |cluster| labels.take(&train, cluster))
+            };
             taken.iter().flat_map(|cluster| &cluster.items).for_each(|i| parts[*i] = part);
             left = rest;
         }
     }
-    let mut out = [Vec::new(), dev.unwrap_or_default(), test.unwrap_or_default()];
+    let mut out = [const { Vec::new() }; 3];
     train.into_iter().zip(parts).for_each(|(found, part)| out[part].push(found));
-    out
+    let SplitCheck { num_crossings, .. } = check(&out, by_time);
+    if num_crossings > 0 {
+        return Err(TaskError::Crossing { task: name.to_owned(), num_crossings });
+    }
+    for (part, given) in [(1, dev), (2, test)] {
+        given.into_iter().for_each(|given| out[part] = given);
+    }
+    Ok(out)
+}
+
+/// Looks at the parts of a task; at times, where they were cut by time.
+fn check(parts: &[Vec<Found>; 3], by_time: bool) -> SplitCheck {
+    let mut items = Vec::new();
+    for (part, own) in parts.iter().enumerate() {
+        items.extend(own.iter().map(|found| Placed {
+            keys: keys_of_example(&found.example),
+            day: found.time.as_deref().filter(|_| by_time).and_then(day),
+            part,
+        }));
+    }
+    SplitCheck::of(&["train", "dev", "test"], &items)
 }
 
 /// How many training examples are left of each label.
@@ -566,6 +575,7 @@ mod tests {
     use arable_core::Fraction;
 
     use super::*;
+    use crate::config::SplitConfig;
     use crate::testing::root_with;
 
     fn read(files: &[(&str, &str)], config: &TaskConfig) -> Result<Task, TaskError> {
@@ -670,6 +680,44 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_examples_are_the_test() {
+        // Two a month in ten years; the page of the first month has one of the last, too.
+        let row = |i: usize| {
+            let page = if i == 239 { 0 } else { i / 2 };
+            format!("text {i},{},{}-{:02}-11,p{page}\n", i % 2, 2000 + i / 24, i / 2 % 12 + 1)
+        };
+        let train = "text,label,when,page\n".to_owned() + &(0..240).map(row).collect::<String>() + "undated,0,,p0\n";
+        let mut config = TaskConfig::new(TaskKind::Classification, "train.csv");
+        (config.time, config.group) = (Some("when".into()), Some("page".into()));
+        config.split.by = SplitBy::Time;
+        let task = read(&[("train.csv", &train)], &config).unwrap();
+        let texts = |part: &[Example]| part.iter().map(|example| example.input.text()).collect::<BTreeSet<_>>();
+        assert_eq!([&task.train, &task.dev, &task.test].map(|part| part.len()), [168, 24, 49]);
+        let moved = ["text 0", "text 1", "undated", "text 239", "text 238", "text 200"].map(str::to_owned);
+        assert!(moved.iter().all(|text| texts(&task.test).contains(text)), "{:?}", texts(&task.test));
+        assert!(texts(&task.dev).contains("text 192") && texts(&task.train).contains("text 150"));
+        assert_eq!((task.split.num_crossings, task.split.num_untimed, task.split.num_groups), (0, 1, 120));
+        let borders: Vec<_> = task.split.borders.iter().map(|own| (own.part.as_str(), &own.from[..7])).collect();
+        assert_eq!(borders, [("dev", "2007-02"), ("test", "2008-02")]);
+        assert_eq!(task.split.borders[1].num_moved, 2);
+
+        config.time = Some("page".into());
+        let error = read(&[("train.csv", &train)], &config).unwrap_err();
+        assert!(error.to_string().contains("none of 241 has a time") && error.hint().is_some(), "{error}");
+    }
+
+    #[test]
+    fn parts_that_are_given_may_cross_and_it_is_said() {
+        let config = three_files(TaskKind::Classification, "csv");
+        let (train, other) = ("text,label,group\na,x,1\nb,y,2\n", "text,label,group\nc,x,2\nA!,y,3\n");
+        let task =
+            read(&[("train.csv", train), ("dev.csv", other), ("test.csv", "text,label\nd,x\n")], &config).unwrap();
+        assert_eq!((task.split.num_crossings, task.num_test_in_train), (2, 0));
+        let error = TaskError::Crossing { task: "t".into(), num_crossings: 2 };
+        assert!(error.hint().unwrap().contains("report it"), "{error}");
+    }
+
+    #[test]
     fn what_cannot_be_a_task_has_a_hint() {
         let good = "text,label\na,x\nb,y\n";
         let check = |train: &str, config: &TaskConfig, expected: &str| {
@@ -688,68 +736,10 @@ mod tests {
         check("text,label\na,x\nb\n", &config, "1 of 2 records cannot be used");
         check(good, &TaskConfig { test: Some("tset.csv".into()), ..config.clone() }, "tset.csv");
         check(good, &TaskConfig { markers: vec![" ".into()], ..config.clone() }, "setting `markers`");
+        check(good, &TaskConfig { time: Some("label".into()), ..config.clone() }, "setting `time`");
+        let by_time = SplitConfig { by: SplitBy::Time, ..SplitConfig::default() };
+        check(good, &TaskConfig { split: by_time, ..config.clone() }, "setting `split.by`");
         check(good, &TaskConfig { kind: TaskKind::Tagging, ..config.clone() }, "tell the format");
         check("text,label\na,x\nb,y\n", &TaskConfig { dev: None, ..config.clone() }, "in the dev part");
-    }
-
-    #[test]
-    fn corrections_replace_labels_in_order_and_stale_ones_are_refused() {
-        let correction = |id: &str, from: &str, to: &str| {
-            format!(
-                "{{\"id\": \"{id}\", \"from\": \"{from}\", \"to\": \"{to}\", \"by\": [\"anna\"], \"date\": \"2026-11-24\", \
-                 \"why\": \"\"}}\n"
-            )
-        };
-        let train =
-            "{\"id\": \"1\", \"text\": \"a\", \"label\": \"x\"}\n{\"id\": \"2\", \"text\": \"b\", \"label\": \"y\"}\n";
-        let read_with = |first: &str, second: &str| {
-            let mut config = three_files(TaskKind::Classification, "jsonl");
-            config.corrections = vec!["first.jsonl".into(), "second.jsonl".into()];
-            let rest = [("train.jsonl", train), ("dev.jsonl", "{\"id\": \"3\", \"text\": \"c\", \"label\": \"x\"}")];
-            let test = ("test.jsonl", "{\"id\": \"4\", \"text\": \"d\", \"label\": \"y\"}");
-            read(&[rest[0], rest[1], test, ("first.jsonl", first), ("second.jsonl", second)], &config)
-        };
-        let task =
-            read_with(&correction("1", "x", "y"), &(correction("1", "y", "x") + &correction("4", "y", "x"))).unwrap();
-        assert_eq!(task.num_corrected, 3);
-        assert_eq!(
-            (&task.train[0].target, &task.test[0].target),
-            (&Target::Class("x".into()), &Target::Class("x".into()))
-        );
-        let stale = read_with(&correction("1", "x", "y"), &correction("1", "x", "y")).unwrap_err();
-        assert!(stale.to_string().contains("its label is `y`, not `x`") && stale.hint().is_some(), "{stale}");
-        let unknown = read_with("", &correction("9", "x", "y")).unwrap_err();
-        assert!(unknown.to_string().contains("(second.jsonl:1)"), "{unknown}");
-        assert!(matches!(read_with("", "no json").unwrap_err(), TaskError::Read { part: "corrected", .. }));
-    }
-
-    #[test]
-    fn tags_are_corrected_word_by_word() {
-        let mut config = three_files(TaskKind::Tagging, "conll");
-        config.corrections = vec!["tags.jsonl".into()];
-        let correction = |id: &str, from: &str, to: &str| {
-            serde_json::json!({ "id": id, "from": from, "to": to, "by": ["anna"], "date": "2026-11-24", "why": "" })
-                .to_string()
-        };
-        let files = |corrections: &str| {
-            let sentence = "new B-x\npump I-x\nleaks O\n\n";
-            let twice = sentence.repeat(2);
-            let files = [
-                ("train.conll", &twice[..]),
-                ("dev.conll", sentence),
-                ("test.conll", sentence),
-                ("tags.jsonl", corrections),
-            ];
-            read(&files, &config)
-        };
-        let id = files("").unwrap().train[0].id.clone();
-        let task = files(&correction(&word_id(&id, 0), "B-x", "O")).unwrap();
-        let tags = |tags: [&str; 3]| Target::Tags(tags.map(str::to_owned).to_vec());
-        assert_eq!(
-            (&task.train[0].target, &task.dev[0].target),
-            (&tags(["O", "B-x", "O"]), &tags(["B-x", "I-x", "O"]))
-        );
-        let wrong = files(&correction(&word_id(&id, 2), "O", "x")).unwrap_err();
-        assert!(matches!(wrong, TaskError::CorrectedTag { .. }) && wrong.hint().is_some(), "{wrong}");
     }
 }

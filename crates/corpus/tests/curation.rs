@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use arable_core::{Document, Fraction, Hint, Seed};
 use arable_corpus::{
-    CorpusConfig, DedupConfig, DropReason, Dropped, HeldOutSet, NearConfig, PiiCounts, PiiKind, QualityConfig,
-    RuleCounts, SourceConfig, normalize,
+    CorpusConfig, CurateError, DedupConfig, DropReason, Dropped, HeldOut, HeldOutSet, NearConfig, PiiCounts, PiiKind,
+    QualityConfig, RuleCounts, SourceConfig, normalize,
 };
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ fn root_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn config(sources: &[(&str, &str)]) -> CorpusConfig {
     CorpusConfig {
         source: sources.iter().map(|(name, path)| SourceConfig::new(name, path)).collect(),
-        held_out: Fraction::new(0.2).unwrap(),
+        held_out: HeldOut::Share(Fraction::new(0.2).unwrap()),
         min_words: 3,
         ..CorpusConfig::default()
     }
@@ -230,6 +230,100 @@ fn the_better_document_stays() {
     config.quality = Some(quality);
     let of_b = kept(&config);
     assert!(of_b.len() == 1 && of_b[0].ends_with("measured carefully"), "equal texts are equally good: {of_b:?}");
+}
+
+/// Documents with groups and times, some of them copies of others.
+fn dated_documents() -> impl Strategy<Value = Vec<Document>> {
+    let row = (
+        prop::sample::select(SOURCES.to_vec()),
+        0_usize..60,
+        prop::option::of(0_u8..20),
+        prop::option::of(1990_u16..2010),
+    );
+    prop::collection::vec(row, 20..80).prop_map(|rows| {
+        let own = |(i, (source, text, group, year)): (usize, (&str, usize, Option<u8>, Option<u16>))| {
+            let (group, time) = (group.map(|group| group.to_string()), year.map(|year| format!("{year}-07")));
+            Document { group, time, ..document(source, i, &format!("text {text}")) }
+        };
+        let single =
+            |year: u16| Document { time: Some(year.to_string()), ..document("a", year.into(), &format!("in {year}")) };
+        rows.into_iter().enumerate().map(own).chain((1980..1990).map(single)).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// A sample by decade, of which the newest part is kept aside: the same for any order of input, and cut cleanly.
+    #[test]
+    fn samples_and_splits_are_those_of_the_documents(documents in dated_documents(), seed in 0_u64..1000) {
+        let mut config = of_three_sources();
+        config.sample = Some(toml::from_str("by = \"left(time, 3) || '0s'\"\ntotal = 30\ntemperature = 2").unwrap());
+        config.held_out = toml::from_str::<CorpusConfig>("held_out = { newest = 0.2 }").unwrap().held_out;
+        let found = curated_documents(&config, &documents, &[]).unwrap();
+        let mut shuffled = documents.clone();
+        Seed(seed).stream("test").at(0, 0).shuffle(&mut shuffled);
+        let again = curated_documents(&config, &shuffled, &[]).unwrap();
+        prop_assert_eq!(&again.counts, &found.counts);
+        prop_assert_eq!(sorted(&again), sorted(&found));
+        let ids = |part: &[Document]| part.iter().map(|document| document.id.clone()).collect::<BTreeSet<_>>();
+        prop_assert_eq!(ids(&again.held_out), ids(&found.held_out));
+
+        let sample = found.counts.sample.as_ref().unwrap();
+        prop_assert_eq!(sample.num_taken(), found.train.len() + found.held_out.len());
+        prop_assert!(sample.values.iter().all(|own| own.num_taken <= own.num_documents));
+        let is_out = |dropped: &&Dropped| matches!(dropped.reason, DropReason::SampledOut { .. });
+        prop_assert_eq!(found.dropped.iter().filter(is_out).count(), found.counts.num_sampled_out);
+        prop_assert_eq!(found.dropped.len() + sample.num_taken(), documents.len());
+
+        let groups = |part: &[Document]| -> BTreeSet<String> {
+            part.iter().filter_map(|document| Some(format!("{}/{}", document.source, document.group.as_ref()?))).collect()
+        };
+        prop_assert!(groups(&found.train).is_disjoint(&groups(&found.held_out)));
+        let split = &found.counts.split;
+        prop_assert_eq!((split.num_crossings, split.borders.len()), (0, 1));
+        let border = &split.borders[0].from;
+        let newest = found.train.iter().filter_map(|document| document.time.clone()).max();
+        prop_assert!(newest.is_none_or(|newest| newest[..4] <= border[..4]), "{:?}", split);
+    }
+}
+
+#[test]
+fn quotas_are_reached_and_the_rest_is_in_quarantine() {
+    let texts = |name: &str, num: usize| lines((0..num).map(|i| format!("{name} document, number {i}")));
+    let root = root_with(&[("a.jsonl", &texts("a", 60)), ("b.jsonl", &texts("b", 30))]);
+    let mut config = config(&[("a", "a.jsonl"), ("b", "b.jsonl")]);
+    let drawn = |sample: &str, config: &mut CorpusConfig| {
+        config.sample = Some(toml::from_str(sample).unwrap());
+        curated(config, root.path(), &[], Seed(1))
+    };
+    let found = drawn("share = { a = 0.25, b = 0.75 }", &mut config).unwrap();
+    let kept: Vec<usize> = found.counts.sources.iter().map(|source| source.num_kept).collect();
+    assert_eq!((kept, found.counts.num_sampled_out, found.held_out.len()), (vec![10, 30], 50, 8));
+    assert!(found.dropped.iter().all(|dropped| dropped.reason == DropReason::SampledOut { value: "a".into() }));
+    assert_eq!(found.dropped[0].reason.to_string(), "sampled out: there are enough of a");
+
+    let short = drawn("share = { a = 0.25, b = 0.75 }\ntotal = 80", &mut config).unwrap().counts.sample.unwrap();
+    assert_eq!((short.num_asked, short.num_taken(), short.values[1].num_short()), (80, 50, 30));
+    let none = drawn("count = { a = 0, b = 0 }", &mut config).unwrap_err();
+    assert!(none.to_string().contains("90 beyond the sample") && none.hint().is_some(), "{none}");
+    let unknown = drawn("share = { c = 0.5 }", &mut config).unwrap_err();
+    assert!(
+        unknown.to_string().contains("corpus.sample") && unknown.hint().unwrap().contains("one of a, b"),
+        "{unknown}"
+    );
+    let wrong = drawn("by = 'sorce'\ntotal = 9", &mut config).unwrap_err();
+    assert!(wrong.hint().unwrap().contains("source"), "{wrong:?}");
+}
+
+#[test]
+fn times_that_cut_nothing_have_a_hint() {
+    let root = root_with(&[("a.jsonl", &lines((0..9).map(|i| format!("a document, number {i}"))))]);
+    let mut config = config(&[("a", "a.jsonl")]);
+    config.held_out = toml::from_str::<CorpusConfig>("held_out = { newest = 0.2 }").unwrap().held_out;
+    let error = curated(&config, root.path(), &[], Seed(1)).unwrap_err();
+    assert!(error.to_string().contains("none of 9 has a time") && error.hint().unwrap().contains("`time`"), "{error}");
+    let crossing = CurateError::Crossing { num_crossings: 1 };
+    assert!(crossing.to_string().contains("1 texts, groups or times") && crossing.hint().is_some());
 }
 
 /// More text than fits a block, near-copies far apart, on any number of threads.

@@ -296,6 +296,7 @@ mod tests {
             train,
             dev: (300..340).map(|idx| sentence(idx, false)).collect(),
             test: vec![sentence(400, false)],
+            split: arable_corpus::SplitCheck::default(),
             rejects: Vec::new(),
             num_repaired_tags: 0,
             num_test_in_train: 0,

@@ -28,11 +28,12 @@ pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Kinds of artifacts and how often their results changed for the same configuration and inputs since the last version
 /// of the program. Whoever changes results raises the number, and what older code made is made again.
-const REVISIONS: [(&str, u32); 9] = [
+const REVISIONS: [(&str, u32); 10] = [
     ("documents", 2),
     ("reference", 2),
     ("attributes", 3),
     ("profile", 2),
+    ("task", 2),
     ("corpus", 2),
     ("shards", 2),
     ("pretrain", 6),

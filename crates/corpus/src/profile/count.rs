@@ -12,10 +12,11 @@ use arable_core::Document;
 use datasketches::frequencies::{ErrorType, FrequentItemsSketch};
 use datasketches::hll::{HllSketch, HllType};
 
+use super::SourceProfile;
 use super::basis::{Facet, Facets};
-use super::{SourceProfile, month};
 use crate::pii::{PiiKind, find_pii};
 use crate::store::{Block, Documents, StoreError};
+use crate::times::month;
 use crate::words::{HashedMap, HashedSet, hash_word, mix, normalize, num_words};
 
 /// Runs of words, or lines, that are counted at most. With those of a block on top, a table of two million has room.

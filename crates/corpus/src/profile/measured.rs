@@ -11,6 +11,7 @@ use super::{Association, Edge, Outliers, Sign, Spread};
 use crate::attributes::Attributes;
 use crate::columns::{AttributeTable, ColumnsError};
 use crate::histogram::Histogram;
+use crate::times::month;
 use crate::words::hash_word;
 
 /// Documents that are named as examples.
@@ -112,7 +113,7 @@ fn origins(table: &AttributeTable) -> Result<(Sample, Facets), ColumnsError> {
         if chosen.contains(&number) {
             sample.sources.push(source.to_owned());
             sample.languages.push(language.to_owned());
-            sample.times.push(super::month(time).map(str::to_owned));
+            sample.times.push(month(time).map(str::to_owned));
         }
     })?;
     Ok((sample, facets))
