@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use arable_pipeline::data::{self, ChecksFailed, Expectation, Name, Sample, Tried, TriedRule};
+use arable_pipeline::report::{sample_table, split_sentence};
 use arable_pipeline::run::Run;
 use arable_pipeline::versions::{self, Broken, Changes, Contents, Difference, Version};
 
@@ -73,8 +74,15 @@ fn show_text(Contents { version, files, facts, .. }: &Contents) -> String {
         ("duplicates", facts.num_exact_duplicates + facts.num_normalized_duplicates),
         ("near-duplicates", facts.num_near_duplicates),
         ("with held-out examples", facts.num_overlap),
+        ("beyond the sample", facts.num_sampled_out),
     ];
     left_out.iter().for_each(|(what, num)| text += &format!("  {what:<24} {num:10}\n"));
+    if let Some(sample) = &facts.sample {
+        text += &format!("\nsample by {}\n{}", cut(&sample.by, WIDTH - 10), sample_table(sample, WIDTH));
+    }
+    if let Some(split) = &facts.split {
+        text += &format!("\nsplit\n{}", wrapped(&split_sentence(split), "  "));
+    }
     text
 }
 

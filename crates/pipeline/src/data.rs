@@ -4,7 +4,8 @@ use anyhow::Result;
 use arable_core::Hint;
 pub use arable_corpus::Expectation;
 use arable_corpus::{
-    AttributeTable, Block, CurateError, Decision, Documents, FAMILIES, Profile, RuleCounts, count_rules, expectations,
+    AttributeTable, Block, CurateError, Decision, Documents, FAMILIES, Profile, RuleCounts, Sampled, SplitCheck,
+    count_rules, expectations,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -123,9 +124,10 @@ pub fn check(run: &mut Run<'_>) -> Result<Vec<Expectation>> {
     let profiled = profile::run(run, &read, &measured)?;
     let curated = corpus::run(run, &tasks, &read, &measured)?;
     let facts: CorpusFacts = read_json(&file(&curated, "facts.json")?)?;
+    let splits = tasks.iter().map(|task| Ok(tasks::load(task)?.split)).collect::<Result<Vec<_>>>()?;
     let profile = profile::load(&profiled)?;
     let shift = shifts::since_accepted(run.folder(), &profile)?.unwrap_or_default();
-    let found = expectations(&expected, &facts_by_name(&facts, &profile, &shift)).advise()?;
+    let found = expectations(&expected, &facts_by_name(&facts, &splits, &profile, &shift)).advise()?;
     if found.iter().all(|expectation| expectation.holds) {
         shifts::accept(run.folder(), Accepted { profile: profiled.digest(), corpus: curated.digest() })?;
     }
@@ -133,7 +135,7 @@ pub fn check(run: &mut Run<'_>) -> Result<Vec<Expectation>> {
 }
 
 /// The facts that expectations may name, with what they are.
-pub const FACTS: [(&str, &str); 24] = [
+pub const FACTS: [(&str, &str); 27] = [
     ("num_read", "Documents read."),
     ("num_rejected", "Records that could not be read."),
     ("reject_rate", "The same as a share of all records."),
@@ -146,6 +148,12 @@ pub const FACTS: [(&str, &str); 24] = [
     ("num_duplicates", "Documents left out as duplicates."),
     ("duplicate_rate", "The same as a share of those read."),
     ("num_overlap", "Documents left out for examples held out of training."),
+    ("num_sampled_out", "Documents left out because `corpus.sample` asks for no more of their kind."),
+    (
+        "sample_shortfall",
+        "The largest part that a value of `corpus.sample` lacks of what was asked of it: between 0 and 1.",
+    ),
+    ("num_crossings", "Texts and groups that stand in two parts of a split, of the corpus or of a task."),
     ("num_pii", "Places with personal data that is not masked."),
     ("num_sources", "Sources."),
     ("smallest_source", "Documents kept from the source of which the fewest are."),
@@ -161,7 +169,12 @@ pub const FACTS: [(&str, &str); 24] = [
 ];
 
 /// The facts, in the order of [`FACTS`].
-fn facts_by_name(corpus: &CorpusFacts, profile: &Profile, shift: &Shift) -> Vec<(&'static str, f64)> {
+fn facts_by_name(
+    corpus: &CorpusFacts,
+    tasks: &[SplitCheck],
+    profile: &Profile,
+    shift: &Shift,
+) -> Vec<(&'static str, f64)> {
     let num = |count: usize| count as f64;
     let num_read: usize = corpus.sources.iter().map(|source| source.num_documents).sum();
     let num_rejected: usize = corpus.rejects.values().sum();
@@ -184,6 +197,9 @@ fn facts_by_name(corpus: &CorpusFacts, profile: &Profile, shift: &Shift) -> Vec<
         num(num_duplicates),
         share(num_duplicates, num_read),
         num(corpus.num_overlap),
+        num(corpus.num_sampled_out),
+        corpus.sample.as_ref().map_or(0.0, Sampled::largest_shortfall),
+        num(corpus.split.iter().chain(tasks).map(|check| check.num_crossings).sum()),
         num(corpus.pii.iter().filter(|pii| !pii.is_masked).map(|pii| pii.num_found).sum()),
         num(corpus.sources.len()),
         num(corpus.sources.iter().map(|source| source.num_kept).min().unwrap_or_default()),
@@ -282,11 +298,18 @@ mod tests {
     #[test]
     fn every_fact_has_its_value() {
         let corpus = CorpusFacts { num_train: 7, num_held_out: 1, num_overlap: 3, ..CorpusFacts::default() };
+        let split = SplitCheck { num_crossings: 2, ..SplitCheck::default() };
         let profile = Profile { num_distinct_words: 9, divergence_from_general: Some(0.5), ..Profile::default() };
         let facts: std::collections::BTreeMap<_, _> =
-            facts_by_name(&corpus, &profile, &Shift::default()).into_iter().collect();
+            facts_by_name(&corpus, &[split.clone(), split], &profile, &Shift::default()).into_iter().collect();
         assert_eq!(facts.len(), FACTS.len());
-        let expected = [("num_train", 7.0), ("num_kept", 8.0), ("num_overlap", 3.0), ("num_distinct_words", 9.0)];
+        let expected = [
+            ("num_train", 7.0),
+            ("num_kept", 8.0),
+            ("num_overlap", 3.0),
+            ("num_crossings", 4.0),
+            ("num_distinct_words", 9.0),
+        ];
         assert!(expected.iter().all(|(name, value)| facts[name].total_cmp(value).is_eq()), "{facts:?}");
         assert!(facts["divergence_from_general"] > 0.4 && facts["reject_rate"].abs() < 1e-12);
     }

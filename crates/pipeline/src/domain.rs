@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use arable_core::{Digest, Fraction, Seed};
-use arable_corpus::{CorpusConfig, SourceConfig, TaskConfig, TaskKind};
+use arable_corpus::{CorpusConfig, SampleConfig, SourceConfig, TaskConfig, TaskKind};
 use arable_eval::BaselineConfig;
 use arable_model::ModelConfig;
 use arable_tokenize::TokenizerConfig;
@@ -179,6 +179,9 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
         let counts = near.ngram.min(near.num_bands).min(near.rows_per_band);
         let message = "look for near-duplicates with counts of 0".to_owned();
         rule(counts > 0, "corpus.dedup.near", message, "ngram, num_bands and rows_per_band are at least 1")?;
+    }
+    if let Some((key, message, hint)) = config.corpus.sample.as_ref().and_then(SampleConfig::flaw) {
+        return Err(written.rule(&format!("corpus.sample.{key}"), message, Some(hint)));
     }
     let architecture = config.model.architecture(config.tokenizer.vocab_size);
     let architecture =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-pub use arable_corpus::{Association, Edge, Measure, Profile};
+pub use arable_corpus::{Association, Edge, Measure, Profile, Sampled, SplitCheck};
 pub use arable_eval::{Convergence, ReliabilityBin};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,15 @@ pub struct CorpusFacts {
     pub num_overlap: usize,
     /// One entry for each task: what the overlap check found.
     pub overlap: Vec<OverlapFacts>,
+    /// Documents left out because the sample asks for no more of their kind.
+    #[serde(default)]
+    pub num_sampled_out: usize,
+    /// What the sample asked for and reached, where one was drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sampled>,
+    /// What a look at training and held-out documents found, once they were cut apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitCheck>,
     /// Personal data in the documents kept.
     #[serde(default)]
     pub pii: Vec<PiiFacts>,
@@ -289,6 +298,9 @@ pub struct TaskResults {
     pub num_test: usize,
     /// Classes.
     pub num_labels: usize,
+    /// What a look at the three parts found.
+    #[serde(default)]
+    pub split: SplitCheck,
     /// One entry for each arm, budget and seed.
     pub cells: Vec<Cell>,
     /// Cells of equal arm and budget taken together.

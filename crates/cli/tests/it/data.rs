@@ -98,3 +98,71 @@ fn what_shifted_is_named_and_fails_a_check() {
     let said = domain.ok(&["check", "--set", same]);
     assert!(said.contains("holds  same"), "what was accepted is compared with: {said}");
 }
+
+/// The notes of [`Domain`] with a site, and a year from 2000 to 2009 on all but a few.
+fn dated(domain: &Domain) {
+    let notes = std::fs::read_to_string(domain.path("notes.jsonl")).unwrap();
+    let dated = |(idx, line): (usize, &str)| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["site"] = ["north", "south", "south", "south"][idx % 4].into();
+        record["group"] = format!("shift {}", idx / 3).into();
+        if idx % 50 != 7 {
+            record["time"] = (2000 + idx / 40).into();
+        }
+        format!("{record}\n")
+    };
+    domain.write("notes.jsonl", notes.lines().enumerate().map(dated).collect::<String>());
+}
+
+#[test]
+fn samples_and_splits_are_said_wherever_one_looks() {
+    let domain = Domain::new();
+    dated(&domain);
+    let settings = [
+        "corpus.source.notes.origin=\"site\"",
+        "corpus.sample.by=\"origin\"",
+        "corpus.sample.share={ north = 0.5, south = 0.5 }",
+        "corpus.sample.total=300",
+        "corpus.held_out={ from = \"2009\" }",
+        "check.cut=\"num_crossings = 0 AND num_sampled_out = 150 AND sample_shortfall > 0.3\"",
+    ];
+    let sets: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
+    let said = domain.ok(&[&["run"], &sets[..]].concat());
+    for part in ["falls short", "north 100 of 150", "from 2009 on", "nothing stands in two"] {
+        assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(part), "{part}: {said}");
+    }
+    let table = said.lines().skip_while(|line| !line.starts_with("value")).take(3).collect::<Vec<_>>();
+    let cells = table.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(cells, ["value there are asked taken short", "north 100 150 100 50", "south 300 150 150 –"]);
+    let shown = domain.ok(&["data", "show"]);
+    assert!(shown.contains("beyond the sample") && shown.contains("sample by origin"), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let page = std::fs::read_to_string(domain.path("runs/small/report.md")).unwrap();
+    assert!(page.contains("| south | 300 | 150 | 150 | – |") && page.contains("Split of corpus: "), "{page}");
+    domain.ok(&[&["check"], &sets[..]].concat());
+
+    domain.ok(&["data", "restore", "latest", "--to", "out"]);
+    let read = |name: &str| std::fs::read_to_string(domain.path("out").join(name)).unwrap();
+    assert_eq!(read("quarantine.jsonl").matches("\"sampled_out\":{\"value\":\"south\"}").count(), 150);
+    assert!(!read("train.jsonl").contains("\"time\":\"2009\"") && read("held_out.jsonl").contains("\"time\":\"2009\""));
+    let late = domain.fails(2, &[&["check"], &sets[..], &["--set", "corpus.held_out={ from = \"2030\" }"]].concat());
+    assert!(late.contains("the newest is of 2009") && late.contains("hint: write `from` = \"2009\""), "{late}");
+    let flaw = domain.fails(2, &["check", "--set", "corpus.sample.by=\"origin\""]);
+    assert!(flaw.contains("corpus.sample.by") && flaw.contains("hint: write `total`"), "{flaw}");
+}
+
+#[test]
+fn a_task_is_cut_by_time_where_it_says_so() {
+    let domain = Domain::new();
+    let task = std::fs::read_to_string(domain.path("kind.jsonl")).unwrap();
+    let dated =
+        |(idx, line): (usize, &str)| line.replacen('{', &format!("{{\"when\":\"2024-{:02}\",", idx / 10 + 1), 1) + "\n";
+    domain.write("kind.jsonl", task.lines().enumerate().map(dated).collect::<String>());
+    let sets = ["task.kind.time=\"when\"", "task.kind.split.by=\"time\"", "check.cut=\"num_crossings = 0\""];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let said = domain.ok(&[&["check"], &sets[..]].concat());
+    assert!(said.contains("dev from 2024-09 on, test from 2024-10 on"), "{said}");
+    let alone =
+        domain.fails(2, &["check", "--set", "task.kind.time=\"when\"", "--set", "check.some=\"num_train > 0\""]);
+    assert!(alone.contains("setting `time`") && alone.contains("hint: "), "{alone}");
+}

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::html::{Section, no_break, nothing};
-use super::{COMMANDS, figures, findings, format, stages};
+use super::{COMMANDS, figures, findings, format, sampled, stages};
 use crate::results::{CorpusFacts, Results};
 
 /// The pretraining curves.
@@ -70,6 +70,8 @@ pub(super) fn corpus(results: &Results) -> Section {
             @if facts.num_train == 0 && facts.sources.is_empty() { (nothing("No corpus was read.")) } @else { div.tables {
                 @if !facts.sources.is_empty() { (sources(facts)) }
                 @if !facts.overlap.is_empty() { (overlap(facts)) }
+                (sampled::sample(facts))
+                (sampled::split_list(results))
                 (left_out(facts))
                 @if facts.num_filtered > 0 { (rules(facts)) }
                 @if !facts.pii.is_empty() { (pii(facts)) }
@@ -141,6 +143,7 @@ fn left_out(facts: &CorpusFacts) -> Markup {
         ("duplicates after normalisation", facts.num_normalized_duplicates),
         ("near-duplicates", facts.num_near_duplicates),
         ("overlap with held-out examples", facts.overlap.iter().map(|own| own.num_documents_removed).sum()),
+        ("beyond the sample", facts.num_sampled_out),
     ];
     let duplicates = duplicates.map(|(reason, number)| vec![reason.to_owned(), format::count(number)]);
     let rows: Vec<Vec<String>> = duplicates.into_iter().chain(rejects).collect();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use arable_core::Seed;
 
 use arable_corpus::{
-    Association, Edge, Measure, Outliers, Pair, Profile, Sign, SourcePair, SourceProfile, Spread, Term,
+    Association, Border, Edge, Measure, Outliers, Pair, Profile, Sampled, SampledValue, Sign, SourcePair,
+    SourceProfile, SplitCheck, Spread, Term,
 };
 
 use crate::results::{
@@ -213,6 +214,12 @@ fn corpus_facts() -> CorpusFacts {
         num_examples_found,
         num_documents_removed,
     };
+    let value = |value: &str, num_documents, num_asked, num_taken| SampledValue {
+        value: value.into(),
+        num_documents,
+        num_asked,
+        num_taken,
+    };
     CorpusFacts {
         num_too_short: 17,
         num_filtered: 312,
@@ -239,6 +246,23 @@ fn corpus_facts() -> CorpusFacts {
             PiiFacts { kind: "email".into(), num_found: 1_204, num_documents: 1_133, is_masked: true },
             PiiFacts { kind: "phone".into(), num_found: 87, num_documents: 61, is_masked: false },
         ],
+        num_sampled_out: 2_310,
+        sample: Some(Sampled {
+            by: "left(time, 4)".into(),
+            num_asked: 50_000,
+            values: vec![
+                value("2023", 30_112, 25_000, 25_000),
+                value("2024", 22_192, 25_000, 22_192),
+                value("none", 0, 0, 0),
+            ],
+        }),
+        split: Some(SplitCheck {
+            num_clusters: 46_871,
+            num_groups: 210,
+            num_untimed: 7,
+            borders: vec![Border { part: "held_out".into(), from: "2024-05".into(), num_moved: 12 }],
+            ..SplitCheck::default()
+        }),
         num_train: 46_250,
         num_held_out: 942,
         num_train_words: 10_933_005,
@@ -306,6 +330,11 @@ fn task(shape: &Shape) -> TaskResults {
         num_dev: shape.num_train / 5,
         num_test: shape.num_train / 5,
         num_labels: shape.num_labels,
+        split: SplitCheck {
+            num_clusters: shape.num_train,
+            num_crossings: usize::from(shape.num_labels == 5),
+            ..SplitCheck::default()
+        },
         cells,
         summaries,
         convergence: Some(Convergence {

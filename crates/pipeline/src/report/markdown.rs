@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::findings::{self, Standing, budgets, summary};
 use super::measured::{convergence_sentence, task_facts};
-use super::{COMMANDS, format, terminal};
+use super::{COMMANDS, format, sampled, terminal};
 use crate::results::{Arm, PiiFacts, Results, TaskResults};
 
 /// The results as a Markdown page: verdict, scores with intervals, labels saved, convergence, calibration, corpus,
@@ -116,7 +116,7 @@ fn corpus(results: &Results) -> String {
     let facts = &results.corpus;
     let mut out = format!(
         "{} with {} for training, {} held out. Left out: {} by conditions, {} exact, {} normalised and {} near-duplicates, {} for overlap with \
-         held-out examples, {} that could not be read.\n",
+         held-out examples, {} beyond the sample, {} that could not be read.\n",
         format::counted(facts.num_train, "document"),
         format::counted(facts.num_train_words, "word"),
         format::count(facts.num_held_out),
@@ -125,6 +125,7 @@ fn corpus(results: &Results) -> String {
         format::count(facts.num_normalized_duplicates),
         format::count(facts.num_near_duplicates),
         format::count(facts.overlap.iter().map(|own| own.num_documents_removed).sum()),
+        format::count(facts.num_sampled_out),
         format::count(facts.rejects.values().sum()),
     );
     if !facts.pii.is_empty() {
@@ -134,6 +135,22 @@ fn corpus(results: &Results) -> String {
         };
         let kinds: Vec<String> = facts.pii.iter().map(kind).collect();
         write!(out, "\nPersonal data found: {}.\n", kinds.join(", ")).expect("a string takes all");
+    }
+    if let Some(sample) = &facts.sample {
+        let (rows, num_left) = sampled::rows(sample);
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| escaped(cell)).collect()).collect();
+        let more = if num_left > 0 {
+            format!("\nNot shown: {}.\n", format::counted(num_left, "value"))
+        } else {
+            String::new()
+        };
+        let sentence = escaped(&sampled::sentence(sample));
+        write!(out, "\nSample: {sentence}\n\n{}{more}", grid(&sampled::HEADS, &rows)).expect("a string takes all");
+    }
+    let split = |(name, check)| format!("- Split of {}: {}.\n", escaped(name), sampled::split_sentence(check));
+    let splits: String = sampled::splits(results).into_iter().map(split).collect();
+    if !splits.is_empty() {
+        write!(out, "\n{splits}").expect("a string takes all");
     }
     if let Some(sentence) = findings::fertility_sentence(results) {
         write!(out, "\n{sentence}\n").expect("a string takes all");

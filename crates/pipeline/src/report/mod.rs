@@ -14,12 +14,14 @@ mod html;
 mod markdown;
 mod measured;
 mod profile;
+mod sampled;
 mod scale;
 mod stages;
 mod terminal;
 
 pub use html::html;
 pub use markdown::markdown;
+pub use sampled::{sample_table, split_sentence};
 pub use terminal::{TableOptions, one_line, table};
 
 /// The commands that repeat a run from its resolved configuration, each with what it does.

@@ -1,8 +1,8 @@
 //! The final table of the terminal, and the one line of a list of runs.
 
 use super::findings::{self, LabelSaving, Standing, budgets, summary};
-use super::format;
-use crate::results::{Arm, Results, TaskResults};
+use super::{format, sampled};
+use crate::results::{Arm, Results, Sampled, SplitCheck, TaskResults};
 
 /// Widest table, in columns.
 const MAX_WIDTH: usize = 80;
@@ -63,6 +63,9 @@ pub fn table(results: &Results, options: &TableOptions) -> String {
     let sentences = format!("{sentence} {}", caveat.unwrap_or_default());
     wrapped(&sentences, width).iter().for_each(|line| out.line(line));
     results.tasks.iter().for_each(|task| task_table(&mut out, task));
+    if let Some(sample) = &results.corpus.sample {
+        sample_lines(&mut out, sample);
+    }
     out.line("");
     if results.tasks.iter().any(|task| !findings::arms(task).is_empty()) {
         let key = out.styled("* best, its interval above the others   ~ best mean, intervals overlap", DIM);
@@ -78,6 +81,19 @@ pub fn table(results: &Results, options: &TableOptions) -> String {
         out.line(&format!("{name}{next}"));
     }
     out.text
+}
+
+/// What was asked of the sample and what was reached.
+fn sample_lines(out: &mut Out, sample: &Sampled) {
+    out.line("");
+    let title = out.styled("sample", BOLD);
+    out.line(&title);
+    wrapped(&sampled::sentence(sample), out.width).iter().for_each(|line| out.line(line));
+    let table = sampled::sample_table(sample, out.width);
+    for (at, line) in table.lines().enumerate() {
+        let line = if at == 0 { out.styled(line, DIM) } else { line.to_owned() };
+        out.line(&line);
+    }
 }
 
 fn task_table(out: &mut Out, task: &TaskResults) {
@@ -126,6 +142,7 @@ fn closing_lines(out: &mut Out, results: &Results) {
         ("labels", by_task("to match scratch at its largest budget", saving_text)),
         ("convergence", by_task("steps to the best score of scratch", convergence_text)),
         ("calibration", calibration_text(results)),
+        ("splits", splits_text(results)),
         ("cost", cost_text(results)),
     ];
     for (name, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
@@ -175,6 +192,14 @@ fn calibration_text(results: &Results) -> String {
         return String::new();
     }
     format!("ECE at the largest budget, mean of tasks, before → after temperature scaling: {}", arms.join(", "))
+}
+
+/// The splits of the corpus and of tasks whose parts have something in common.
+fn splits_text(results: &Results) -> String {
+    let is_shown = |(name, check): &(&str, &SplitCheck)| *name == "corpus" || check.num_crossings > 0;
+    let splits = sampled::splits(results).into_iter().filter(is_shown);
+    let text = |(name, check)| format!("{name}: {}", sampled::split_sentence(check));
+    splits.map(text).collect::<Vec<_>>().join(". ")
 }
 
 /// What the run cost, in one line.

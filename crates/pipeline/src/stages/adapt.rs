@@ -331,6 +331,7 @@ impl<'a> Bench<'a> {
             num_dev: self.task.dev.len(),
             num_test: self.task.test.len(),
             num_labels: self.task.labels.len(),
+            split: self.task.split.clone(),
             convergence: self.convergence(&cells),
             cells,
             summaries,

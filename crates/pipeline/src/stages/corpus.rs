@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use arable_core::Digest;
-use arable_corpus::{CorpusCounts, Documents, HeldOutSet, Material, Outputs, PiiConfig, curate};
+use arable_corpus::{CorpusCounts, Documents, HeldOutSet, Material, Outputs, PiiConfig, Sampled, SampledValue, curate};
 use arable_ledger::Artifact;
 use serde_json::json;
 
@@ -41,10 +41,17 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], read: &Read, attributes
         if let Some(text) = pii_warning(&facts.pii) {
             run.reporter.notice(&Notice::Warning(text));
         }
+        if let Some(text) = facts.sample.as_ref().and_then(shortfall_warning) {
+            run.reporter.notice(&Notice::Warning(text));
+        }
         write_json(&draft.path().join(FACTS), &facts)?;
         let removed = facts.num_exact_duplicates + facts.num_normalized_duplicates + facts.num_near_duplicates;
+        let sampled = match facts.num_sampled_out {
+            0 => String::new(),
+            num => format!(", {num} beyond the sample"),
+        };
         let text = format!(
-            "{} documents, {:.2} M words; {} by `keep`, {removed} duplicates, {} with held-out examples removed",
+            "{} documents, {:.2} M words; {} by `keep`, {removed} duplicates, {} with held-out examples removed{sampled}",
             facts.num_train,
             facts.num_train_words as f64 / 1e6,
             facts.num_filtered,
@@ -52,6 +59,19 @@ pub(crate) fn run(run: &mut Run<'_>, tasks: &[Artifact], read: &Read, attributes
         );
         Ok(json!({ "text": text }))
     })
+}
+
+/// What is said when there are fewer documents than a sample asks for.
+fn shortfall_warning(sample: &Sampled) -> Option<String> {
+    const MOST: usize = 5;
+    let mut short: Vec<&SampledValue> = sample.values.iter().filter(|own| own.num_short() > 0).collect();
+    short.sort_by_key(|own| std::cmp::Reverse(own.num_short()));
+    let value = |own: &&SampledValue| format!("{} {} of {}", own.value, own.num_taken, own.num_asked);
+    let values: Vec<String> = short.iter().take(MOST).map(value).collect();
+    let more = if short.len() > MOST { ", and others" } else { "" };
+    let taken = format!("{} of {} documents taken", sample.num_taken(), sample.num_asked);
+    let is_short = !short.is_empty() || sample.num_taken() < sample.num_asked;
+    is_short.then(|| format!("the sample falls short, nothing is taken twice: {taken}; {}{more}", values.join(", ")))
 }
 
 /// What is said when personal data stays in the text.
@@ -112,6 +132,9 @@ fn facts(counts: CorpusCounts, pii: &PiiConfig) -> CorpusFacts {
                 is_masked: pii.mask.contains(&kind),
             })
             .collect(),
+        num_sampled_out: counts.num_sampled_out,
+        sample: counts.sample,
+        split: Some(counts.split),
         num_train: counts.num_train,
         num_held_out: counts.num_held_out,
         num_train_words: counts.num_train_words,

@@ -51,7 +51,9 @@ fn one(run: &mut Run<'_>, name: &str, config: &TaskConfig) -> Result<Artifact> {
             0 => String::new(),
             number => format!(", {number} corrected"),
         };
-        let text = format!("{name}: {sizes}, {} labels{corrected}", task.labels.len());
+        let borders: String =
+            task.split.borders.iter().map(|own| format!(", {} from {} on", own.part, own.from)).collect();
+        let text = format!("{name}: {sizes}, {} labels{corrected}{borders}", task.labels.len());
         write_rejects(&draft.path().join("quarantine.jsonl.zst"), &task.rejects).advise()?;
         write_json(&draft.path().join("task.json"), &task)?;
         Ok(json!({ "text": text, "num_rejects": task.rejects.len() }))
