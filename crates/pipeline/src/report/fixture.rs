@@ -293,6 +293,7 @@ fn pretraining_facts() -> PretrainingFacts {
         num_parameters: 8_214_528,
         num_tokens: 24_576_000,
         flops: 1.21e15,
+        probes: Vec::new(),
         wall_s: 2510.0,
         waited_s: 0.4,
         curve: (1..=200).map(point).collect(),
