@@ -118,7 +118,7 @@ pub(crate) fn planned(run: &mut Run<'_>) -> Result<Planned> {
         .flatten();
     let known = corpus.as_ref().zip(read.as_ref());
     let vocabulary = known.map(|(corpus, read)| {
-        run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(corpus, read.reference.as_ref()))
+        run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(run, corpus, read.reference.as_ref()))
     });
     let vocabulary = vocabulary.transpose()?.flatten();
     let both = corpus.as_ref().zip(vocabulary.as_ref());
@@ -155,7 +155,7 @@ fn planned_stages(
             None => None,
             Some((vocabulary, tokens)) => {
                 let before = found.last().and_then(|before| before.artifact.as_ref());
-                let inputs = pretrain::inputs(vocabulary, tokens, before)?;
+                let inputs = pretrain::inputs(run, vocabulary, tokens, before)?;
                 let config = pretrain::config(run, &stage)?;
                 let artifact = run.is_done(&stage.kind(), &config, &inputs)?;
                 let folder = run.folder_of(&stage.kind(), &config, &inputs);

@@ -11,9 +11,9 @@ use anyhow::Result;
 use arable_core::{Digest, Seed};
 use arable_ledger::{Artifact, Draft, Fingerprint, newest_valid, seal, workspace};
 use arable_model::{Head, Model, ModelConfig};
-use arable_tokenize::Vocabulary;
+use arable_tokenize::{Role, Vocabulary};
 use arable_train::loader::Source;
-use arable_train::objective::mlm::Specials;
+use arable_train::objective::Specials;
 use arable_train::pretrain::{
     Event, HeldOutReport, MemoryConfig, Observer, PretrainConfig, Pretraining, StepReport, Text,
 };
@@ -47,12 +47,18 @@ type StageIdentity = (ModelConfig, PretrainConfig, &'static str, Option<Digest>)
 pub(crate) fn config(run: &Run<'_>, stage: &Stage) -> Result<StageIdentity> {
     let pretrain = PretrainConfig { memory: MemoryConfig::default(), ..stage.pretrain.clone() };
     let from = rollback::of_stage(run.folder(), stage)?.map(|rollback| rollback.identity());
-    Ok((run.domain.config().model.clone(), pretrain, run.device.precision().name(), from))
+    Ok((run.domain.model_identity(), pretrain, run.device.precision().name(), from))
 }
 
-/// What a stage begins with: vocabulary, tokens, and the weights of the stage before.
-pub(crate) fn inputs(vocabulary: &Artifact, tokens: &Artifact, before: Option<&Artifact>) -> Result<Vec<Digest>> {
-    let before = before.map(weights_digest).transpose()?;
+/// What a stage begins with: vocabulary, tokens, and the weights of the stage before or of the model to go on from.
+pub(crate) fn inputs(
+    run: &Run<'_>,
+    vocabulary: &Artifact,
+    tokens: &Artifact,
+    before: Option<&Artifact>,
+) -> Result<Vec<Digest>> {
+    let base = run.domain.base.as_ref().map(|base| base.digest);
+    let before = before.map(weights_digest).transpose()?.or(base);
     Ok([vocabulary.digest(), tokens.digest()].into_iter().chain(before).collect())
 }
 
@@ -85,7 +91,7 @@ impl Metric {
 /// Trains a stage, from its newest checkpoint where there is one.
 pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Artifact> {
     let config = config(run, stage)?;
-    let inputs = inputs(made.vocabulary, made.tokens, made.before)?;
+    let inputs = inputs(run, made.vocabulary, made.tokens, made.before)?;
     let fingerprint = run.fingerprint("checkpoint", &config, &inputs);
     let rollback = rollback::of_stage(run.folder(), stage)?;
     run.stage(&stage.kind(), &config, &inputs, |run, draft| {
@@ -136,13 +142,13 @@ impl Read {
         Ok(Self {
             train: config.sources(train).advise()?,
             held_out: everything.sources(held_out).advise()?,
-            specials: specials(words),
+            specials: specials(config, words)?,
             vocab_size: words.size(),
         })
     }
 
     pub(crate) fn view(&self) -> Text<'_> {
-        Text { train: &self.train, held_out: &self.held_out, specials: self.specials }
+        Text { train: &self.train, held_out: &self.held_out, specials: self.specials.clone() }
     }
 
     /// How often each token occurs in the sources of the mixture.
@@ -156,14 +162,16 @@ impl Read {
     }
 }
 
-/// Where a stage begins: at the weights of the stage before, or at random ones; in either case with a fresh optimizer, for
-/// which the schedule warms up again.
+/// Where a stage begins: at the weights of the stage before, of the model to go on from, or at random ones; in any case with
+/// a fresh optimizer, for which the schedule warms up again.
 pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: Made<'_>) -> Result<Pretraining> {
-    let model = match made.before {
-        Some(before) => load(before)?,
-        None => {
+    let seed = run.domain.config().seed;
+    let model = match (made.before, &run.domain.base) {
+        (Some(before), _) => load(before)?,
+        (None, Some(base)) => base.model(&tokenizer::load(made.vocabulary)?, || text.counts(), seed)?,
+        (None, None) => {
             let architecture = run.domain.config().model.architecture(text.vocab_size)?;
-            let mut model = Model::new(architecture, Head::MaskedLm, run.domain.config().seed);
+            let mut model = Model::new(architecture, Head::MaskedLm, seed);
             model.set_prior(&text.counts()?);
             model
         }
@@ -171,8 +179,11 @@ pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: M
     Ok(Pretraining::new(config, model))
 }
 
-pub(crate) fn specials(vocabulary: &Vocabulary) -> Specials {
-    Specials { cls: vocabulary.cls_id(), sep: vocabulary.sep_id(), mask: vocabulary.mask_id() }
+/// The special tokens that a stage puts in. One that hides tokens needs a stand-in for them.
+pub(crate) fn specials(config: &PretrainConfig, vocabulary: &Vocabulary) -> Result<Specials> {
+    let mask = if config.clm.is_some() { None } else { Some(vocabulary.require(Role::Mask).advise()?) };
+    let frame = vocabulary.frame();
+    Ok(Specials { start: frame.start.clone(), end: frame.end.clone(), mask })
 }
 
 /// The newest whole checkpoint. Metrics of later steps are forgotten: they will be made again.
@@ -254,7 +265,8 @@ impl<'r, 'a> Watch<'r, 'a> {
         let start = Instant::now();
         let origin = json!({
             "stage": stage,
-            "model": run.domain.config().model,
+            "model": run.domain.model_identity(),
+            "base": run.domain.base.as_ref().map(|base| base.digest),
             "tokens": made.tokens.digest(),
             "before": made.before.map(Artifact::digest),
             "code_version": CODE_VERSION,
@@ -440,7 +452,7 @@ pub(crate) fn weights_digest(pretrained: &Artifact) -> Result<Digest> {
 pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<PretrainingFacts> {
     let model = load(plan.pretrained())?;
     let mut facts = PretrainingFacts {
-        model: run.domain.config().model.size.name().to_owned(),
+        model: run.domain.model_name().to_owned(),
         num_parameters: model.parameters().num_elements(),
         ..PretrainingFacts::default()
     };
@@ -468,8 +480,7 @@ pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<Pre
         }
         let pretrain = &trained.stage.pretrain;
         let stage = stage_facts(trained, &metrics, tokens)?;
-        let per_token =
-            model.architecture().flops_per_token(pretrain.mlm.mask_prob.at(0.5).get(), pretrain.max_length.at(0.5));
+        let per_token = model.architecture().flops_per_token(pretrain.asked_share(), pretrain.max_length.at(0.5));
         facts.num_tokens += stage.num_tokens;
         facts.flops += per_token * stage.num_tokens as f64;
         let Clock { wall_s, waited_s } = clock(path)?;
