@@ -1,7 +1,7 @@
 """Does `transformers` load what Arable exports, and does it compute the same?
 
     python scripts/check_export.py runs/demo/export [DIR ...]
-    python scripts/check_export.py --parity reference.safetensors fixtures/modernbert-*
+    python scripts/check_export.py --parity reference.safetensors fixtures/*-*
 
 Each DIR holds `config.json`, `model.safetensors` and `parity.safetensors` with the `input_ids` and `cu_seqlens` that Arable ran
 and the `logits` it got. One line per DIR; exit code 1 if any fails.
@@ -23,7 +23,9 @@ from safetensors.torch import load_file
 
 from packed import packed_logits
 
-ARCHITECTURES = ["ModernBertForMaskedLM", "ModernBertForSequenceClassification", "ModernBertForTokenClassification"]
+FAMILIES = ["ModernBert", "Bert", "Roberta", "Llama", "Qwen2", "Qwen3"]
+HEADS = ["MaskedLM", "CausalLM", "SequenceClassification", "TokenClassification"]
+ARCHITECTURES = [f"{family}For{head}" for family in FAMILIES for head in HEADS]
 TOLERANCE = 1e-4
 SAMPLE = "The bearing ran hot; oil was changed."
 
@@ -76,8 +78,9 @@ def load_parity(path):
 def check_logits(folder, model, parity):
     """The largest distance between Arable's logits and transformers'."""
     input_ids, cu_seqlens, expected = load_parity(folder / parity)
+    types = load_file(folder / parity).get("token_type_ids")
     with torch.no_grad():
-        logits = packed_logits(model, input_ids, cu_seqlens)
+        logits = packed_logits(model, input_ids, cu_seqlens, types)
     require(logits.shape == expected.shape, f"logits are {list(expected.shape)}, transformers' {list(logits.shape)}")
     require(bool(expected.isfinite().all()), "logits are not finite")
     difference = (logits - expected).abs().max().item()
@@ -92,8 +95,8 @@ def check_tokenizer(folder, config):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     require(len(tokenizer) <= config.vocab_size, f"tokenizer has {len(tokenizer)} tokens, model {config.vocab_size}")
     for name in ("pad_token_id", "cls_token_id", "sep_token_id"):
-        told = getattr(tokenizer, name)
-        require(told is None or told == getattr(config, name), f"{name}: tokenizer {told}, config {getattr(config, name)}")
+        told, written = getattr(tokenizer, name), getattr(config, name, None)
+        require(None in (told, written) or told == written, f"{name}: tokenizer {told}, config {written}")
     ids = tokenizer(SAMPLE)["input_ids"]
     require(ids and max(ids) < config.vocab_size, f"the sample text became {ids}")
     return f"tokenizer of {len(tokenizer)}, mask_token {tokenizer.mask_token}"

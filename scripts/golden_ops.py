@@ -2,7 +2,7 @@
 
 Every case is computed twice. In f64 from f32 inputs and then rounded: this is stored, so that a golden is the true value to
 within one f32 rounding and does not depend on the machine. And in f32 by the library code that users run (torch.nn.functional,
-transformers' ModernBERT modules): its distance from the stored value goes to `ops.json` as `float32_error`, the yardstick for
+transformers' ModernBERT and Llama modules): its distance from the stored value goes to `ops.json` as `float32_error`, the yardstick for
 tolerances, and proves that the f64 formula is the library's.
 """
 
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
-from transformers import ModernBertConfig
+from transformers import LlamaConfig, ModernBertConfig
 from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb
 from transformers.models.modernbert.modeling_modernbert import (
     ModernBertAttention,
     ModernBertMLP,
@@ -39,9 +40,10 @@ class Goldens:
     def integers(self, high, *shape):
         return torch.randint(high, shape, generator=self.generator).to(torch.int32)
 
-    def record(self, name, inputs, exact, library=None, **facts):
+    def record(self, name, inputs, exact, library=None, d_out=None, **facts):
         """Stores a case: `exact` in f64, `library` (default: the same code) in f32 as the yardstick."""
-        d_out = self.normal(*exact(**cast(inputs, torch.float64)).shape)
+        if d_out is None:
+            d_out = self.normal(*exact(**cast(inputs, torch.float64)).shape)
         golden = differentiate(exact, cast(inputs, torch.float64), d_out.double())
         yardstick = differentiate(library or exact, cast(inputs, torch.float32), d_out)
         self.store(name, {**inputs, "d_out": d_out}, golden, yardstick, facts)
@@ -77,6 +79,14 @@ def distance(left, right):
 def embedding(goldens):
     inputs = {"weight": goldens.normal(11, 6), "ids": torch.tensor([3, 0, 3, 10, 7, 3, 0, 5], dtype=torch.int32)}
     goldens.record("embedding/repeated_ids", inputs, lambda weight, ids: F.embedding(ids, weight))
+    inputs = {"weight": goldens.normal(11, 6), "weight_1": goldens.normal(9, 6), "weight_2": goldens.normal(2, 6)}
+    rows = [[3, 0, 3, 10, 7, 3, 0, 5], [0, 1, 2, 3, 4, 0, 1, 2], [0, 0, 0, 1, 1, 0, 0, 0]]
+    inputs |= {name: torch.tensor(ids, dtype=torch.int32) for name, ids in zip(["ids", "ids_1", "ids_2"], rows)}
+
+    def exact(weight, weight_1, weight_2, ids, ids_1, ids_2):
+        return F.embedding(ids, weight) + F.embedding(ids_1, weight_1) + F.embedding(ids_2, weight_2)
+
+    goldens.record("embedding/sum_of_tables", inputs, exact)
 
 
 def linear(goldens):
@@ -85,6 +95,15 @@ def linear(goldens):
         goldens.record(f"linear/{name}", inputs, F.linear)
         inputs["bias"] = goldens.normal(fan_out)
         goldens.record(f"linear/{name}_bias", inputs, F.linear)
+
+
+def linear_onto(goldens):
+    def exact(x, weight, onto, bias=None):
+        return onto + F.linear(x, weight, bias)
+
+    inputs = {"x": goldens.normal(37, 29), "weight": goldens.normal(19, 29), "onto": goldens.normal(37, 19)}
+    goldens.record("linear_onto/plain", inputs, exact)
+    goldens.record("linear_onto/bias", {**inputs, "bias": goldens.normal(19)}, exact)
 
 
 def layer_norm(goldens):
@@ -98,11 +117,77 @@ def layer_norm(goldens):
         goldens.record(f"layer_norm/{name}", inputs, exact, eps=1e-5)
     inputs = {"x": x, "weight": 1.0 + goldens.normal(24, scale=0.3), "bias": goldens.normal(24)}
     goldens.record("layer_norm/weight_bias", inputs, exact, eps=1e-5)
+    inputs |= {"x": goldens.normal(150, 24)}
+    goldens.record("layer_norm/weight_bias_many_rows", inputs, exact, eps=1e-5)
+
+
+def root_mean_square(x, weight):
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * weight
+
+
+def llama_norm(x, weight):
+    """transformers' own module with this weight."""
+    norm = LlamaRMSNorm(weight.shape[-1], eps=1e-5)
+    del norm.weight
+    norm.weight = weight
+    return norm(x)
+
+
+def rms_norm(goldens):
+    x = goldens.normal(6, 24)
+    for name, rows in [("weight", x), ("offset", 20.0 + 0.5 * x), ("tiny", 1e-3 * x), ("many_rows", goldens.normal(150, 24))]:
+        inputs = {"x": rows, "weight": 1.0 + goldens.normal(24, scale=0.3)}
+        goldens.record(f"rms_norm/{name}", inputs, root_mean_square, llama_norm, eps=1e-5)
+
+
+def head_norm(goldens):
+    """Heads of queries and keys normalised, values left alone."""
+    num_queries, num_keys, head_dim = 4, 2, 8
+
+    def of_heads(norm):
+        def apply(x, weight, weight_1):
+            heads = x.view(x.shape[0], -1, head_dim)
+            queries, keys, values = heads.split([num_queries, num_keys, num_keys], dim=1)
+            return torch.cat([norm(queries, weight), norm(keys, weight_1), values], dim=1).flatten(1)
+
+        return apply
+
+    weights = {name: 1.0 + goldens.normal(head_dim, scale=0.3) for name in ["weight", "weight_1"]}
+    inputs = {"x": goldens.normal(70, 8 * head_dim), **weights}
+    facts = {"num_heads": num_queries, "num_kv_heads": num_keys}
+    goldens.record("head_norm/queries_and_keys", inputs, of_heads(root_mean_square), of_heads(llama_norm), **facts)
 
 
 def gelu(goldens):
     x = torch.cat([goldens.normal(57, scale=2.0), torch.tensor([-30.0, -10.0, -1e-4, 0.0, 1e-4, 10.0, 30.0])])
     goldens.record("gelu/erf", {"x": x}, F.gelu)
+
+
+def activation(goldens):
+    x = torch.cat([goldens.normal(57, scale=2.0), torch.tensor([-30.0, -10.0, -1e-4, 0.0, 1e-4, 10.0, 30.0])])
+    for name, function in [("gelu_tanh", lambda x: F.gelu(x, approximate="tanh")), ("silu", lambda x: F.silu(x)), ("tanh", lambda x: x.tanh())]:
+        goldens.record(f"activation/{name}", {"x": x}, function, activation=name)
+
+
+class Half(torch.nn.Module):
+    """The first or the second half of the columns."""
+
+    def __init__(self, idx):
+        super().__init__()
+        self.idx = idx
+
+    def forward(self, x):
+        return x.chunk(2, dim=-1)[self.idx]
+
+
+def gated(goldens):
+    def exact(x):
+        gate, value = x.chunk(2, dim=-1)
+        return F.silu(gate) * value
+
+    mlp = LlamaMLP(LlamaConfig(hidden_size=16, num_attention_heads=1, intermediate_size=24))
+    mlp.gate_proj, mlp.up_proj, mlp.down_proj = Half(0), Half(1), torch.nn.Identity()
+    goldens.record("gated/silu", {"x": goldens.normal(9, 48, scale=1.5)}, exact, lambda x: mlp(x), activation="silu")
 
 
 def module_config(**config):
@@ -195,6 +280,68 @@ def attention(goldens):
     attention_case(goldens, "window16_head64", [3, 70, 1], 1, 64, theta=10_000.0, half_width=16)
 
 
+def attend_grouped(qkv, num_heads, num_kv_heads, head_dim, theta):
+    """One sequence under causal attention with heads of keys and values that heads of queries share."""
+    num_tokens = qkv.shape[0]
+    query, key, value = qkv.view(num_tokens, -1, head_dim).split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+    if theta is not None:
+        query, key = rotated(query, theta), rotated(key, theta)
+    key, value = (part.repeat_interleave(num_heads // num_kv_heads, dim=1) for part in (key, value))
+    scores = torch.einsum("ihd,jhd->hij", query, key) / math.sqrt(head_dim)
+    later = torch.ones(num_tokens, num_tokens, dtype=torch.bool).triu(1)
+    return torch.einsum("hij,jhd->ihd", scores.masked_fill(later, -math.inf).softmax(-1), value).reshape(num_tokens, -1)
+
+
+def llama_attention(num_heads, num_kv_heads, head_dim, theta):
+    """transformers' rotary positions and PyTorch's fused attention."""
+    rope = {"rope_type": "default", "rope_theta": theta}
+    config = LlamaConfig(hidden_size=num_heads * head_dim, num_attention_heads=num_heads, rope_parameters=rope)
+    rotary = LlamaRotaryEmbedding(config)
+
+    def forward(qkv):
+        heads = qkv.view(1, qkv.shape[0], -1, head_dim).transpose(1, 2)
+        query, key, value = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+        query, key = apply_rotary_pos_emb(query, key, *rotary(qkv, torch.arange(qkv.shape[0]).unsqueeze(0)))
+        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        return out.transpose(1, 2).reshape(qkv.shape[0], -1)
+
+    return forward
+
+
+def causal_attention(goldens):
+    # More than the 128 queries that are computed at a time.
+    cases = [("plain", [1, 5, 17, 9], 2, 2), ("grouped", [1, 5, 17, 9], 4, 2), ("one_key_head_long", [3, 150, 1], 4, 1)]
+    for name, lengths, num_heads, num_kv_heads in cases:
+        shape = (num_heads, num_kv_heads, 8, 10_000.0)
+        cols = (num_heads + 2 * num_kv_heads) * 8
+        inputs = {"qkv": goldens.normal(sum(lengths), cols), "cu_seqlens": cumulative(lengths)}
+
+        def over_sequences(one):
+            return lambda qkv, cu_seqlens: torch.cat([one(qkv[start:end]) for start, end in spans(cu_seqlens)])
+
+        facts = {"num_heads": num_heads, "num_kv_heads": num_kv_heads, "head_dim": 8, "rope_theta": 10_000.0}
+        exact = over_sequences(lambda qkv: attend_grouped(qkv, *shape))
+        goldens.record(f"causal_attention/{name}", inputs, exact, over_sequences(llama_attention(*shape)), **facts)
+
+
+def next_token_loss(goldens):
+    """The mean cross-entropy of every token given those before it in its sequence."""
+
+    def exact(x, weight, ids, cu_seqlens, bias=None):
+        logits, targets = [], []
+        for start, end in spans(cu_seqlens):
+            logits.append(F.linear(x[start : end - 1], weight, bias))
+            targets.append(ids[start + 1 : end])
+        return F.cross_entropy(torch.cat(logits), torch.cat(targets)).reshape(1)
+
+    lengths = [1, 5, 17, 9]
+    inputs = {"x": goldens.normal(32, 12), "weight": goldens.normal(30, 12), "ids": goldens.integers(30, 32)}
+    inputs["cu_seqlens"] = cumulative(lengths)
+    # Its gradients are computed with it: it has to be what is run backwards from.
+    goldens.record("next_token_loss/plain", inputs, exact, d_out=torch.ones(1))
+    goldens.record("next_token_loss/bias", {**inputs, "bias": goldens.normal(30)}, exact, d_out=torch.ones(1))
+
+
 def softmax_cross_entropy(goldens):
     def exact(logits, targets):
         return F.cross_entropy(logits, targets).reshape(1)
@@ -267,10 +414,17 @@ def adamw(goldens):
 OPERATIONS = [
     embedding,
     linear,
+    linear_onto,
     layer_norm,
+    rms_norm,
+    head_norm,
     gelu,
+    activation,
     geglu,
+    gated,
     attention,
+    causal_attention,
+    next_token_loss,
     softmax_cross_entropy,
     bce_with_logits,
     segment_mean,

@@ -1,9 +1,9 @@
-"""Writes the goldens that Arable's engine and models are tested against: `fixtures/ops.*`, `fixtures/modernbert-*/`.
+"""Writes the goldens that Arable's engine and models are tested against: `fixtures/ops.*`, `fixtures/<family>-<head>/`.
 
     pip install -r scripts/requirements.txt
     python scripts/goldens.py [--out fixtures]
 
-Seeded; a second run on the same machine writes the same bytes. On another processor the f32 parts (`modernbert-*/reference.*`,
+Seeded; a second run on the same machine writes the same bytes. On another processor the f32 parts (`*/reference.*`,
 `float32_error`) may move by rounding. The versions that computed them are stored beside them.
 """
 

@@ -24,7 +24,7 @@ pub fn plan(global: &Global) -> Result<()> {
     let device = device(global, precision(global))?;
     let (mut printer, flag) = (Printer::new(global.verbose), AtomicBool::new(false));
     let steps = Run::new(&domain, &out(global), &device, &mut printer, &flag)?.plan()?;
-    let estimates = estimate::of_plan(domain.config(), &device)?;
+    let estimates = estimate::of_plan(&domain, &device)?;
     let mut text = String::new();
     for (kind, done) in &steps {
         text += &format!("{kind:<24} {}\n", if *done { "done" } else { "to do" });

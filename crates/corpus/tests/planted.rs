@@ -172,7 +172,7 @@ fn shifted_months_are_found() {
             (num_shown, num_right) = (num_shown + shown.len(), num_right + shown.iter().filter(is_planted).count());
         }
         println!("{share}: {num_found} of {} found; of {num_shown} documents shown, {num_right} are planted", months.len() - 1);
-        assert!(share < 0.05 || num_found == months.len() - 1, "{share}: {num_found}");
+        assert!(share < 0.1 || num_found == months.len() - 1, "{share}: {num_found}");
     }
     assert!(false_alarms <= 1, "{false_alarms}");
 }

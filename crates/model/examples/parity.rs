@@ -27,7 +27,7 @@ fn write(folder: &Path) {
     let positions: Vec<usize> = match model.head() {
         Head::Marked { .. } => panic!("{} classifies from markers, which transformers cannot", folder.display()),
         Head::Sequence { .. } => Vec::new(),
-        Head::MaskedLm | Head::Token { .. } => (0..batch.ids.len()).collect(),
+        Head::MaskedLm | Head::CausalLm | Head::Token { .. } => (0..batch.ids.len()).collect(),
     };
     let logits = model.logits(&mut tape, hidden, &batch.sequences, &positions, None);
     let logits = tape.value(logits);

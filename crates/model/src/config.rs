@@ -1,13 +1,20 @@
 //! Sizes and shapes.
 
+use arable_tensor::Activation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use crate::families::{Family, Style};
 
 /// The `[model]` part of a configuration: a size by name, and numbers that depart from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
+    /// A folder in the Hugging Face layout to go on from, itself relative to the folder of `arable.toml`: ModernBERT, BERT,
+    /// RoBERTa, Llama, Qwen2 or Qwen3. It says shape and vocabulary, so that nothing else is set beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The size that numbers left out are taken from.
     pub size: Size,
     /// Width of a token's representation.
@@ -72,41 +79,73 @@ pub enum Pooling {
     /// The mean of all tokens.
     #[default]
     Mean,
+    /// The last token, which alone has seen all others where attention is causal.
+    Last,
 }
 
-/// Everything that fixes the shape of an encoder, named as in a Hugging Face `config.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Everything that fixes the shape of a model below its head.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
+    /// The family, which fixes what has no number.
+    pub family: Family,
     /// Pieces in the vocabulary.
     pub vocab_size: usize,
     /// Width of a token's representation.
     pub hidden_size: usize,
     /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Attention heads in a layer.
+    /// Heads of queries in a layer.
     pub num_attention_heads: usize,
-    /// Width inside the gated feed-forward part.
+    /// Heads of keys and of values in a layer.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Width inside the feed-forward part.
     pub intermediate_size: usize,
-    /// Tokens that a local layer sees: half of it to either side.
-    pub local_attention: usize,
-    /// Every how many layers one sees everything.
-    pub global_attn_every_n_layers: usize,
-    /// The longest sequence, in tokens.
+    /// The activation of the feed-forward part.
+    pub activation: Activation,
+    /// How a token's place is told.
+    pub positions: Positions,
+    /// Places for tokens: the longest sequence, and those that the family leaves empty.
     pub max_position_embeddings: usize,
-    /// Base of the rotary positions in layers that see everything.
-    pub global_rope_theta: f64,
-    /// Base of the rotary positions in local layers.
-    pub local_rope_theta: f64,
     /// Added to the variance in norms.
     pub norm_eps: f64,
+    /// Whether the decoder is the table of embeddings.
+    pub is_tied: bool,
     /// Standard deviation of initial weights.
     pub initializer_range: f64,
-    /// Id of the padding token.
-    pub pad_token_id: u32,
-    /// Id of the token that begins a sequence.
-    pub cls_token_id: u32,
-    /// Id of the token that ends a sequence.
-    pub sep_token_id: u32,
+    /// Settings that only others read, such as ids of special tokens, as they stand in `config.json`.
+    pub carried: Map<String, Value>,
+}
+
+/// How a token's place is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Positions {
+    /// By turning queries and keys (Su et al. 2021).
+    Rotary {
+        /// The base in layers that see everything.
+        theta: f64,
+        /// Layers that see what is near.
+        local: Option<Local>,
+    },
+    /// By a learned vector, to which one is added that tells the texts of a pair apart.
+    Learned {
+        /// Rows of the table before that of the first token.
+        num_before: usize,
+        /// Texts that are told apart.
+        num_types: usize,
+    },
+}
+
+/// Layers that see what is near.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Local {
+    /// Tokens that such a layer sees: half of it to either side.
+    pub window: usize,
+    /// Every how many layers one sees everything.
+    pub global_every: usize,
+    /// The base of their rotary positions.
+    pub theta: f64,
 }
 
 /// A shape that cannot be built.
@@ -129,122 +168,73 @@ impl ModelConfig {
         if num_attention_heads == 0 || hidden_size == 0 || hidden_size % (2 * num_attention_heads) != 0 {
             return Err(ShapeError { hidden_size, num_attention_heads });
         }
+        let local = Local {
+            window: self.local_attention.unwrap_or(128),
+            global_every: self.global_attn_every_n_layers.unwrap_or(3).max(1),
+            theta: 10_000.0,
+        };
+        let ids = json!({
+            "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
+        });
         Ok(Architecture {
+            family: Family::ModernBert,
             vocab_size,
             hidden_size,
             num_hidden_layers: self.num_hidden_layers.unwrap_or(layers),
             num_attention_heads,
+            num_key_value_heads: num_attention_heads,
+            head_dim: hidden_size / num_attention_heads,
             intermediate_size: self.intermediate_size.unwrap_or(intermediate),
-            local_attention: self.local_attention.unwrap_or(128),
-            global_attn_every_n_layers: self.global_attn_every_n_layers.unwrap_or(3).max(1),
+            activation: Activation::Gelu,
+            positions: Positions::Rotary { theta: 160_000.0, local: Some(local) },
             max_position_embeddings: self.max_position_embeddings.unwrap_or(512),
-            global_rope_theta: 160_000.0,
-            local_rope_theta: 10_000.0,
             norm_eps: 1e-5,
+            is_tied: true,
             // Keeps the variance at any width (LeCun et al. 1998); the usual 0.02 suits a width of 2,500, and at the
             // widths here attention begins blind and training waits at the unigram loss.
             initializer_range: (hidden_size as f64).powf(-0.5),
-            pad_token_id: 0,
-            cls_token_id: 2,
-            sep_token_id: 3,
+            carried: ids.as_object().cloned().unwrap_or_default(),
         })
     }
 }
 
 impl Architecture {
-    /// Whether layer `idx` sees everything.
-    pub fn is_global(&self, layer_idx: usize) -> bool {
-        layer_idx.is_multiple_of(self.global_attn_every_n_layers)
+    /// What is the same in all models of the family.
+    pub fn style(&self) -> Style {
+        self.family.style()
     }
 
-    /// Floating-point operations of a forward and a backward pass for each token, with `masked_share` of the tokens
-    /// decoded and sequences of `length` tokens: three times two for each weight and score used.
-    pub fn flops_per_token(&self, masked_share: f64, length: usize) -> f64 {
-        let (hidden, intermediate) = (self.hidden_size as f64, self.intermediate_size as f64);
-        let attention: f64 = (0..self.num_hidden_layers)
-            .map(|idx| if self.is_global(idx) { length } else { length.min(self.local_attention + 1) })
-            .map(|seen| 2.0 * hidden * seen as f64)
-            .sum();
-        let layers = self.num_hidden_layers as f64 * (4.0 * hidden * hidden + 3.0 * hidden * intermediate);
-        let head = masked_share * hidden * (hidden + self.vocab_size as f64);
-        6.0 * (layers + attention + head)
-    }
-
-    /// The `config.json` that `transformers` reads, for versions with and without `rope_parameters`.
-    pub(crate) fn to_json(&self) -> Value {
-        let kind = |idx| if self.is_global(idx) { "full_attention" } else { "sliding_attention" };
-        let layer_types: Vec<_> = (0..self.num_hidden_layers).map(kind).collect();
-        let mut value = serde_json::to_value(self).expect("numbers have a JSON form");
-        let more = json!({
-            "model_type": "modernbert",
-            "attention_bias": false,
-            "mlp_bias": false,
-            "norm_bias": false,
-            "classifier_bias": false,
-            "decoder_bias": true,
-            "hidden_activation": "gelu",
-            "classifier_activation": "gelu",
-            "attention_dropout": 0.0,
-            "mlp_dropout": 0.0,
-            "embedding_dropout": 0.0,
-            "classifier_dropout": 0.0,
-            "initializer_cutoff_factor": 2.0,
-            "bos_token_id": self.cls_token_id,
-            "eos_token_id": self.sep_token_id,
-            "tie_word_embeddings": true,
-            "layer_types": layer_types,
-            "rope_parameters": {
-                "full_attention": { "rope_type": "default", "rope_theta": self.global_rope_theta },
-                "sliding_attention": { "rope_type": "default", "rope_theta": self.local_rope_theta },
-            },
-            "dtype": "float32",
-            "torch_dtype": "float32",
-        });
-        let object = value.as_object_mut().expect("a struct is an object");
-        object.extend(more.as_object().cloned().into_iter().flatten());
-        value
-    }
-
-    /// Reads a ModernBERT `config.json` of any `transformers` version.
-    pub(crate) fn from_json(config: &Value) -> Result<Self, ConfigJsonError> {
-        let mut config = config.clone();
-        let theta = |kind: &str, config: &Value| config["rope_parameters"][kind]["rope_theta"].as_f64();
-        let global = theta("full_attention", &config).or(config["global_rope_theta"].as_f64()).unwrap_or(160_000.0);
-        let local = theta("sliding_attention", &config).or(config["local_rope_theta"].as_f64()).unwrap_or(10_000.0);
-        for (key, want) in [
-            ("attention_bias", json!(false)),
-            ("mlp_bias", json!(false)),
-            ("norm_bias", json!(false)),
-            ("classifier_bias", json!(false)),
-            ("hidden_activation", json!("gelu")),
-            ("classifier_activation", json!("gelu")),
-            ("model_type", json!("modernbert")),
-        ] {
-            let found = config.get(key).unwrap_or(&want);
-            if *found != want {
-                return Err(ConfigJsonError::Unsupported { key: key.to_owned(), value: found.to_string() });
-            }
+    /// The longest sequence, in tokens.
+    pub fn max_length(&self) -> usize {
+        match self.positions {
+            Positions::Rotary { .. } => self.max_position_embeddings,
+            Positions::Learned { num_before, .. } => self.max_position_embeddings - num_before,
         }
-        config["global_rope_theta"] = json!(global);
-        config["local_rope_theta"] = json!(local);
-        Ok(Self::deserialize(&config)?)
     }
-}
 
-/// A `config.json` that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigJsonError {
-    /// A setting that this architecture does not have.
-    #[error("use `{key}` = {value}")]
-    Unsupported {
-        /// The setting.
-        key: String,
-        /// Its value.
-        value: String,
-    },
-    /// A setting that is missing or of the wrong type.
-    #[error(transparent)]
-    Shape(#[from] serde_json::Error),
+    /// Layers of the kind of layer `idx` that see what is near; `None` where it sees everything.
+    pub(crate) fn local(&self, layer_idx: usize) -> Option<Local> {
+        let Positions::Rotary { local, .. } = self.positions else { return None };
+        local.filter(|local| !layer_idx.is_multiple_of(local.global_every))
+    }
+
+    /// Floating-point operations of a forward and a backward pass for each token, with `decoded_share` of the tokens
+    /// decoded and sequences of `length` tokens: three times two for each weight and score used.
+    pub fn flops_per_token(&self, decoded_share: f64, length: usize) -> f64 {
+        let (style, hidden) = (self.style(), self.hidden_size as f64);
+        let inside = (self.num_attention_heads * self.head_dim) as f64;
+        let keys = (self.num_key_value_heads * self.head_dim) as f64;
+        let seen = |idx| match self.local(idx) {
+            Some(local) => length.min(local.window + 1) as f64,
+            None if style.is_causal => length as f64 / 2.0,
+            None => length as f64,
+        };
+        let attention: f64 = (0..self.num_hidden_layers).map(|idx| 2.0 * inside * seen(idx)).sum();
+        let feed_forward = (if style.is_gated { 3.0 } else { 2.0 }) * self.intermediate_size as f64;
+        let layers = self.num_hidden_layers as f64 * hidden * (2.0 * inside + 2.0 * keys + feed_forward);
+        let transform = if style.lm.transform.is_some() { hidden } else { 0.0 };
+        6.0 * (layers + attention + decoded_share * hidden * (transform + self.vocab_size as f64))
+    }
 }
 
 #[cfg(test)]
@@ -268,9 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn config_json_round_trip() {
-        let architecture = ModelConfig::default().architecture(500).unwrap();
-        assert_eq!(Architecture::from_json(&architecture.to_json()).unwrap(), architecture);
+    fn heads_divide_the_width() {
         let odd = ModelConfig { num_attention_heads: Some(3), ..ModelConfig::default() };
         assert!(odd.architecture(500).is_err());
     }

@@ -1,14 +1,24 @@
-//! Architectures, heads, and weight files in the Hugging Face layout.
+//! One transformer with switches, its heads, and weight files in the Hugging Face layout.
 //!
-//! One architecture so far: ModernBERT (Warner et al. 2024), with heads for masked language modelling, sequence
-//! classification, token classification and classification from marked positions.
+//! What sets families of models apart (ModernBERT, BERT, RoBERTa, Llama, Qwen2, Qwen3) is data in `families.rs`: switches,
+//! settings, names of weights. Heads are for language modelling, sequence classification, token classification and
+//! classification from marked positions.
 
+mod batch;
+mod build;
 mod config;
-mod modernbert;
+mod families;
+mod head;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod transformer;
 mod weights;
 
-pub use config::{Architecture, ModelConfig, Pooling, Size};
-pub use modernbert::{Batch, Dropout, Head, Model, Pass};
-pub use weights::{WeightsError, load, save};
+pub use batch::Batch;
+pub use config::{Architecture, Local, ModelConfig, Pooling, Positions, Size};
+pub use families::{Family, Place, Style};
+pub use head::Head;
+pub use settings::SettingsError;
+pub use transformer::{Dropout, Model, Pass};
+pub use weights::{Base, WeightsError, architecture_of, load, load_base, save, weight_files};

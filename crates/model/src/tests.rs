@@ -1,19 +1,38 @@
-//! Folders that `transformers` saved: logits, losses and gradients as it computed them; and what we save, we load.
+//! Folders that `transformers` saved: states, logits, losses, gradients and a step as it computed them; and what we save,
+//! we load.
 
 use std::path::{Path, PathBuf};
 
 use arable_core::Seed;
 use arable_tensor::ops::loss::VocabularyLoss;
-use arable_tensor::{Device, Gradients, Precision, Tape};
+use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Precision, Tape};
 use safetensors::SafeTensors;
+use serde_json::Value;
 
-use crate::{Batch, Head, Model, Pass, load, save};
+use crate::weights::in_files;
+use crate::{Batch, Family, Head, Model, Pass, load, load_base, save};
 
 /// The smallest plausible mistake (another GELU in the head) moves a logit by 3e-5.
 const TOLERANCE: f32 = 2e-5;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+/// The names of all folders of fixtures of a family.
+fn fixtures_of(family: Family) -> Vec<String> {
+    let entries =
+        std::fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> =
+        entries.filter(|name| name.split_once('-').is_some_and(|(found, _)| found == family.name())).collect();
+    names.sort();
+    names
+}
+
+/// The folder of a family's language model.
+fn language_model(family: Family) -> String {
+    let head = if family.style().is_causal { "clm" } else { "mlm" };
+    format!("{}-{head}", family.name())
 }
 
 struct Reference(Vec<u8>);
@@ -36,45 +55,76 @@ impl Reference {
         self.words(name).into_iter().map(i32::from_le_bytes).collect()
     }
 
-    fn gradients(&self) -> Vec<String> {
+    /// The names of what is called `kind/name`.
+    fn names(&self, kind: &str) -> Vec<String> {
         let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        tensors.names().into_iter().filter_map(|name| name.strip_prefix("grad/")).map(str::to_owned).collect()
+        let names = tensors.names().into_iter().filter_map(|name| name.strip_prefix(kind)?.strip_prefix('/'));
+        names.map(str::to_owned).collect()
     }
 
     fn batch(&self) -> Batch {
         let ids: Vec<u32> = self.ints("input_ids").into_iter().map(|id| id as u32).collect();
         let starts = self.ints("cu_seqlens");
-        Batch::pack(starts.windows(2).map(|pair| &ids[pair[0] as usize..pair[1] as usize]))
+        let batch = Batch::pack(starts.windows(2).map(|pair| &ids[pair[0] as usize..pair[1] as usize]));
+        let has_types = SafeTensors::deserialize(&self.0).unwrap().tensor("token_type_ids").is_ok();
+        let types =
+            if has_types { self.ints("token_type_ids").into_iter().map(|id| id as u32).collect() } else { vec![] };
+        Batch { types, ..batch }
     }
 }
 
-fn close(found: &[f32], want: &[f32], what: &str, tolerance: f32) {
+/// The largest difference, which must not pass `tolerance` times the largest value.
+fn close(found: &[f32], want: &[f32], what: &str, tolerance: f32) -> f32 {
     assert_eq!(found.len(), want.len(), "{what}");
     let size = want.iter().fold(1.0f32, |size, value| size.max(value.abs()));
+    let mut most = 0.0f32;
     for (found, want) in found.iter().zip(want) {
         assert!((found - want).abs() <= tolerance * size, "{what}: {found} for {want}");
+        most = most.max((found - want).abs());
     }
+    most
 }
 
-fn logits(device: &Device, model: &Model, batch: &Batch, positions: &[usize]) -> Vec<f32> {
+/// The part of a weight of ours, or of its gradient, that files call `name`.
+fn part<'a>(model: &Model, values: impl Fn(arable_tensor::ParameterId) -> &'a [f32], name: &str) -> Vec<f32> {
+    for (id, spec, _) in model.parameters().iter() {
+        let mut at = 0;
+        for (found, shape) in in_files(model, spec) {
+            let len: usize = shape.iter().product();
+            if found == name {
+                return values(id)[at..at + len].to_vec();
+            }
+            at += len;
+        }
+    }
+    panic!("no weight holds {name}");
+}
+
+fn logits(device: &Device, model: &Model, batch: &Batch, positions: &[usize]) -> [Vec<f32>; 2] {
     let mut tape = Tape::inference(device, model.parameters());
     let hidden = model.encode(&mut tape, batch, Pass::default());
     let logits = model.logits(&mut tape, hidden, &batch.sequences, positions, None);
-    tape.value(logits).to_vec()
+    [tape.value(hidden).to_vec(), tape.value(logits).to_vec()]
 }
 
-fn check(name: &str) {
-    check_in(name, &Device::cpu(2, Precision::F32).unwrap(), TOLERANCE);
+/// The largest differences in f32.
+fn check(name: &str) -> [f32; 5] {
     if Precision::fastest() == Precision::Bf16 {
         check_in(name, &Device::cpu(2, Precision::Bf16).unwrap(), 0.03);
     }
+    check_in(name, &Device::cpu(2, Precision::F32).unwrap(), TOLERANCE)
 }
 
-fn check_in(name: &str, device: &Device, tolerance: f32) {
-    let (model, reference) = (load(&fixture(name)).unwrap(), Reference::read(name));
+/// The largest differences of states, logits, loss, gradients and weights after a step.
+fn check_in(name: &str, device: &Device, tolerance: f32) -> [f32; 5] {
+    let (mut model, reference) = (load(&fixture(name)).unwrap(), Reference::read(name));
     let batch = reference.batch();
     let all: Vec<usize> = (0..batch.ids.len()).collect();
-    close(&logits(device, &model, &batch, &all), &reference.floats("logits"), name, tolerance);
+    let [hidden, found] = logits(device, &model, &batch, &all);
+    let last = model.architecture().num_hidden_layers;
+    let mut most = [0.0; 5];
+    most[0] = close(&hidden, &reference.floats(&format!("hidden/{last}")), &format!("{name} states"), tolerance);
+    most[1] = close(&found, &reference.floats("logits"), &format!("{name} logits"), tolerance);
 
     let labels = reference.ints("labels");
     let labelled: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] >= 0).collect();
@@ -83,61 +133,174 @@ fn check_in(name: &str, device: &Device, tolerance: f32) {
     let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
     let hidden = model.encode(&mut tape, &batch, Pass::default());
     let loss = match model.head() {
-        Head::MaskedLm => {
+        Head::MaskedLm | Head::CausalLm => {
             let scale = 1.0 / targets.len() as f32;
-            model.masked_loss(&mut tape, hidden, &labelled, &targets, scale, &mut VocabularyLoss::default())
+            model.token_loss(&mut tape, hidden, &labelled, &targets, scale, &mut VocabularyLoss::default())
         }
         _ => {
             let logits = model.logits(&mut tape, hidden, &batch.sequences, &labelled, None);
             tape.cross_entropy(logits, &targets)
         }
     };
-    close(&tape.value(loss).to_vec(), &reference.floats("loss"), "loss", tolerance);
+    most[2] = close(&tape.value(loss).to_vec(), &reference.floats("loss"), "loss", tolerance);
     tape.backward(loss);
-    let names = reference.gradients();
-    assert!(names.len() >= 6);
+    let flat = gradients.flat(model.parameters()).to_vec();
+    let names = reference.names("grad");
+    assert!(names.len() >= 3);
     for name in names {
-        let id = model.parameters().find(&name).unwrap();
-        let found = gradients.of(model.parameters(), id);
-        close(found, &reference.floats(&format!("grad/{name}")), &name, tolerance);
+        let found = part(&model, |id| gradient_of(&model, &flat, id), &name);
+        most[3] = most[3].max(close(&found, &reference.floats(&format!("grad/{name}")), &name, tolerance));
+    }
+    most[4] = check_step(device, &mut model, &mut gradients, &reference, tolerance);
+    most
+}
+
+fn gradient_of<'a>(model: &Model, flat: &'a [f32], id: arable_tensor::ParameterId) -> &'a [f32] {
+    let mut at = 0;
+    for (found, _, values) in model.parameters().iter() {
+        if found == id {
+            return &flat[at..at + values.len()];
+        }
+        at += values.len();
+    }
+    panic!("a weight of another model");
+}
+
+/// One step of AdamW with the settings of the script that made the fixtures.
+fn check_step(
+    device: &Device,
+    model: &mut Model,
+    gradients: &mut Gradients,
+    reference: &Reference,
+    tolerance: f32,
+) -> f32 {
+    let config = AdamWConfig { eps: 1e-2, weight_decay: 0.1, ..AdamWConfig::default() };
+    AdamW::new(config, model.parameters()).step(device, model.parameters_mut(), gradients, 0.1);
+    let names = reference.names("step");
+    let is_lm = matches!(model.head(), Head::MaskedLm | Head::CausalLm);
+    assert_eq!(names.is_empty(), !is_lm, "language models have a step");
+    // Steps are as long as the learning rate, however small the gradient is.
+    let differences = names.iter().map(|name| {
+        let found = part(model, |id| model.parameters().value(id), name);
+        close(&found, &reference.floats(&format!("step/{name}")), &format!("step {name}"), tolerance)
+    });
+    differences.fold(0.0, f32::max)
+}
+
+#[test]
+fn every_family_agrees_with_transformers() {
+    for family in Family::ALL {
+        let names = fixtures_of(family);
+        assert!(names.contains(&language_model(family)), "{} has a language model among {names:?}", family.name());
+        for name in names {
+            let [states, logits, loss, gradients, step] = check(&name);
+            eprintln!("{name} | {states:.1e} | {logits:.1e} | {loss:.1e} | {gradients:.1e} | {step:.1e}");
+        }
     }
 }
 
 #[test]
-fn masked_lm_agrees_with_transformers() {
-    check("modernbert-mlm");
-}
-
-#[test]
-fn sequence_classification_agrees_with_transformers() {
-    check("modernbert-sequence");
-    check("modernbert-sequence-cls");
-}
-
-#[test]
-fn token_classification_agrees_with_transformers() {
-    check("modernbert-token");
-}
-
-#[test]
 fn what_is_saved_is_loaded() {
-    let base = load(&fixture("modernbert-mlm")).unwrap();
-    let heads = [
-        Head::MaskedLm,
-        Head::Sequence { num_labels: 3, pooling: crate::Pooling::Mean },
-        Head::Token { num_labels: 5 },
-        Head::Marked { num_labels: 4, num_markers: 2 },
-    ];
-    for head in heads {
-        let model = base.with_head(head, Seed(1));
+    for family in Family::ALL {
+        let base = load(&fixture(&language_model(family))).unwrap();
+        let heads = [
+            base.head(),
+            Head::Sequence { num_labels: 3, pooling: family.style().pooling },
+            Head::Token { num_labels: 5 },
+            Head::Marked { num_labels: 4, num_markers: 2 },
+        ];
+        for head in heads {
+            let model = base.with_head(head, Seed(1));
+            let dir = tempfile::tempdir().unwrap();
+            let labels: Vec<String> = (0..head.num_labels().unwrap_or(0)).map(|idx| format!("label {idx}")).collect();
+            save(&model, &labels, dir.path()).unwrap();
+            let again = load(dir.path()).unwrap();
+            assert_eq!((again.head(), again.architecture()), (head, model.architecture()));
+            assert_eq!(again.parameters().digest(), model.parameters().digest());
+            let kept = model.parameters().find("model.layers.1.attn.Wqkv.weight").unwrap();
+            assert_eq!(model.parameters().value(kept), base.parameters().value(kept));
+        }
+    }
+}
+
+/// Names and shapes of what is saved are those that `transformers` saved, one for one.
+#[test]
+fn files_are_as_transformers_writes_them() {
+    for name in Family::ALL.into_iter().flat_map(fixtures_of) {
         let dir = tempfile::tempdir().unwrap();
-        let labels: Vec<String> = (0..head.num_labels().unwrap_or(0)).map(|idx| format!("label {idx}")).collect();
-        save(&model, &labels, dir.path()).unwrap();
-        let again = load(dir.path()).unwrap();
-        assert_eq!(again.head(), head);
-        assert_eq!(again.parameters().digest(), model.parameters().digest());
-        let kept = model.parameters().find("model.layers.1.attn.Wqkv.weight").unwrap();
-        assert_eq!(model.parameters().value(kept), base.parameters().value(kept));
+        save(&load(&fixture(&name)).unwrap(), &[], dir.path()).unwrap();
+        let read = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+        let (theirs, ours) = (read(&fixture(&name)), read(dir.path()));
+        let of = |bytes: &[u8]| {
+            let tensors = SafeTensors::deserialize(bytes).unwrap();
+            let mut all: Vec<_> = tensors.iter().map(|(name, view)| (name.to_owned(), view.data().to_vec())).collect();
+            all.sort();
+            all
+        };
+        assert!(of(&theirs) == of(&ours), "{name}");
+    }
+}
+
+/// Encoders of sentences come without a head and without the prefix of the names.
+#[test]
+fn a_base_without_a_head_gets_a_fresh_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = load(&fixture("bert-mlm")).unwrap();
+    let bytes = std::fs::read(fixture("bert-mlm").join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let bare = tensors.iter().filter_map(|(name, view)| Some((name.strip_prefix("bert.")?.to_owned(), view)));
+    std::fs::write(dir.path().join("model.safetensors"), safetensors::serialize(bare, None).unwrap()).unwrap();
+    let text = std::fs::read_to_string(fixture("bert-mlm").join("config.json")).unwrap();
+    std::fs::write(dir.path().join("config.json"), text.replace("BertForMaskedLM", "BertModel")).unwrap();
+    assert!(load(dir.path()).unwrap_err().to_string().contains("cls.predictions"), "a head is not made up");
+    let base = load_base(dir.path(), Seed(3)).unwrap();
+    assert!(!base.has_head && load_base(&fixture("bert-mlm"), Seed(3)).unwrap().has_head);
+    for (id, spec, values) in base.model.parameters().iter() {
+        assert_eq!(values == whole.parameters().value(id), spec.name.starts_with("model."), "{}", spec.name);
+    }
+}
+
+/// Weights spread over several files are those of one file.
+#[test]
+fn weights_may_be_spread_over_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(fixture("llama-clm").join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let (mut map, mut files) = (serde_json::Map::new(), [vec![], vec![]]);
+    for (idx, (name, view)) in tensors.iter().enumerate() {
+        map.insert(name.to_owned(), Value::from(format!("part-{}.safetensors", idx % 2)));
+        files[idx % 2].push((name, view));
+    }
+    for (idx, file) in files.into_iter().enumerate() {
+        let path = dir.path().join(format!("part-{idx}.safetensors"));
+        std::fs::write(path, safetensors::serialize(file, None).unwrap()).unwrap();
+    }
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    std::fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+    std::fs::copy(fixture("llama-clm").join("config.json"), dir.path().join("config.json")).unwrap();
+    let digest = |dir: &Path| load(dir).unwrap().parameters().digest();
+    assert_eq!(digest(dir.path()), digest(&fixture("llama-clm")));
+}
+
+/// A new token begins as the mean of what stood for it; nothing else moves.
+#[test]
+fn new_tokens_begin_as_their_pieces() {
+    for family in Family::ALL {
+        let model = load(&fixture(&language_model(family))).unwrap();
+        let (before, cols) = (model.architecture().vocab_size, model.architecture().hidden_size);
+        let more = model.with_tokens(before, &[vec![5], vec![5, 7]]);
+        assert_eq!(more.architecture().vocab_size, before + 2);
+        let table = more.parameters().find("model.embeddings.tok_embeddings.weight").unwrap();
+        let row = |idx: usize| &more.parameters().value(table)[idx * cols..][..cols];
+        assert_eq!(row(before), row(5));
+        assert!((row(before + 1)[3] - 0.5 * (row(5)[3] + row(7)[3])).abs() < 1e-6);
+        let device = Device::cpu(1, Precision::F32).unwrap();
+        let batch = Batch::pack([[5u32, 6, 7].as_slice()]);
+        let [[old, _], [new, _]] = [&model, &more].map(|model| logits(&device, model, &batch, &[0]));
+        assert_eq!(old, new, "states of what was known stay");
+        let dir = tempfile::tempdir().unwrap();
+        save(&more, &[], dir.path()).unwrap();
+        assert_eq!(load(dir.path()).unwrap().parameters().digest(), more.parameters().digest());
     }
 }
 
@@ -156,7 +319,7 @@ fn damage_is_named() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("\"hidden_size\": 32", "\"hidden_size\": 64")).unwrap();
     assert!(load(dir.path()).unwrap_err().to_string().contains("expected"), "another shape");
-    std::fs::write(&config, text.replace("\"modernbert\"", "\"bert\"")).unwrap();
+    std::fs::write(&config, text.replace("\"modernbert\"", "\"gpt2\"")).unwrap();
     assert!(load(dir.path()).is_err(), "another architecture");
 }
 

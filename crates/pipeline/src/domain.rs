@@ -7,17 +7,20 @@ use anyhow::Result;
 use arable_core::{Digest, Fraction, Seed};
 use arable_corpus::{CorpusConfig, SampleConfig, SourceConfig, TaskConfig, TaskKind};
 use arable_eval::BaselineConfig;
-use arable_model::ModelConfig;
+use arable_model::{Architecture, ModelConfig};
 use arable_tokenize::TokenizerConfig;
 use arable_train::adapt::FinetuneConfig;
+use arable_train::objective::clm::ClmConfig;
 use arable_train::pretrain::PretrainConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::advice::Advise;
+use crate::base::Base;
 use crate::buckets::StoreOptions;
 use crate::config::{self, ConfigError, Loaded, Written};
 use crate::plan::{self, StageConfig};
+use crate::starting_point;
 
 /// Everything that `arable.toml` can say.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -38,7 +41,7 @@ pub struct Config {
     pub reference: ReferenceConfig,
     /// The vocabulary.
     pub tokenizer: TokenizerConfig,
-    /// The encoder.
+    /// The model: an encoder of some size, or one to go on from.
     pub model: ModelConfig,
     /// Pretraining on the corpus.
     pub pretrain: PretrainConfig,
@@ -154,6 +157,8 @@ pub struct Domain {
     pub written: String,
     /// The folder that paths of sources and tasks begin at.
     pub root: PathBuf,
+    /// The model to go on from, if there is one.
+    pub base: Option<Base>,
     /// What is known of buckets; nothing until somebody says it.
     pub store_options: StoreOptions,
 }
@@ -179,8 +184,37 @@ impl Domain {
         });
         let root = root.advise()?;
         loaded.value.data = root.display().to_string();
-        check(&loaded.value, &loaded.written).advise()?;
-        Ok(Self { loaded, written, root, store_options: StoreOptions::new() })
+        let base = open_base(&mut loaded, path.parent().unwrap_or(Path::new(".")))?;
+        if let Some(base) = &base {
+            starting_point::check(&loaded.value, &loaded.written, base).advise()?;
+            // What a model with causal attention is trained on need not be said.
+            if base.architecture.style().is_causal {
+                loaded.value.pretrain.clm = Some(ClmConfig {});
+            }
+        }
+        check(&loaded.value, &loaded.written, base.as_ref()).advise()?;
+        Ok(Self { loaded, written, root, base, store_options: StoreOptions::new() })
+    }
+
+    /// The shape of the model. Without a base the vocabulary may turn out smaller.
+    ///
+    /// # Errors
+    /// When the heads do not divide the width into even parts.
+    pub fn architecture(&self) -> Result<Architecture> {
+        match &self.base {
+            Some(base) => Ok(base.architecture.clone()),
+            None => Ok(self.config().model.architecture(self.config().tokenizer.vocab_size)?),
+        }
+    }
+
+    /// What the model is called: its size, or the family of the one to go on from.
+    pub(crate) fn model_name(&self) -> &'static str {
+        self.base.as_ref().map_or(self.config().model.size.name(), |base| base.family().name())
+    }
+
+    /// The model's part of the configuration without the place of a folder: what is in the folder counts, not where it is.
+    pub(crate) fn model_identity(&self) -> ModelConfig {
+        ModelConfig { from: None, ..self.config().model.clone() }
     }
 
     /// The configuration.
@@ -194,8 +228,22 @@ impl Domain {
     }
 }
 
+/// The folder that `model.from` names, made absolute.
+fn open_base(loaded: &mut Loaded<Config>, beside: &Path) -> Result<Option<Base>> {
+    let Some(from) = &loaded.value.model.from else { return Ok(None) };
+    let beside = if loaded.written.is_set("model.from") { Path::new(".") } else { beside };
+    let folder = beside.join(from);
+    let folder = folder.canonicalize().map_err(|_| {
+        let hint = "name a folder with `config.json`, `model.safetensors` and `tokenizer.json`";
+        loaded.written.rule("model.from", format!("find the folder `{}`", folder.display()), Some(hint))
+    });
+    let folder = folder.advise()?;
+    loaded.value.model.from = Some(folder.display().to_string());
+    Ok(Some(Base::open(&folder)?))
+}
+
 /// Rules across values.
-fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
+fn check(config: &Config, written: &Written, base: Option<&Base>) -> Result<(), ConfigError> {
     let rule = |holds: bool, key: &str, message: String, hint: &str| {
         if holds { Ok(()) } else { Err(written.rule(key, message, Some(hint))) }
     };
@@ -212,10 +260,18 @@ fn check(config: &Config, written: &Written) -> Result<(), ConfigError> {
     if let Some((key, message, hint)) = config.corpus.sample.as_ref().and_then(SampleConfig::flaw) {
         return Err(written.rule(&format!("corpus.sample.{key}"), message, Some(hint)));
     }
-    let architecture = config.model.architecture(config.tokenizer.vocab_size);
-    let architecture =
-        architecture.map_err(|error| written.rule("model", error.to_string(), Some("64 is a good width of a head")))?;
-    let most = architecture.max_position_embeddings;
+    let most = match base {
+        Some(base) => base.architecture.max_length(),
+        None => {
+            let architecture = config.model.architecture(config.tokenizer.vocab_size);
+            let hint = Some("64 is a good width of a head");
+            architecture.map_err(|error| written.rule("model", error.to_string(), hint))?.max_length()
+        }
+    };
+    let is_causal = base.is_some_and(|base| base.architecture.style().is_causal);
+    let message = "train an encoder on next tokens".to_owned();
+    let hint = "leave `clm` out: encoders find hidden tokens, as `mlm` says";
+    rule(config.pretrain.clm.is_none() || is_causal, "pretrain.clm", message, hint)?;
     let length = config.adapt.finetune.max_length;
     let message = format!("use `adapt.finetune.max_length` = {length} with `model.max_position_embeddings` = {most}");
     let hint = "a length is at least 8 and at most what the model takes";

@@ -6,7 +6,7 @@ use arable_tensor::Device;
 use serde::Serialize;
 
 use crate::bench;
-use crate::domain::Config;
+use crate::domain::Domain;
 use crate::plan::{self, Stage};
 
 /// What one stage would take, about.
@@ -26,15 +26,15 @@ pub struct Estimate {
 ///
 /// # Errors
 /// When the model cannot be.
-pub fn of_plan(config: &Config, device: &Device) -> Result<Vec<Estimate>> {
-    let architecture = config.model.architecture(config.tokenizer.vocab_size)?;
-    plan::stages(config).into_iter().map(|stage| estimate(stage, &architecture, device)).collect()
+pub fn of_plan(domain: &Domain, device: &Device) -> Result<Vec<Estimate>> {
+    let architecture = domain.architecture()?;
+    plan::stages(domain.config()).into_iter().map(|stage| estimate(stage, &architecture, device)).collect()
 }
 
 fn estimate(stage: Stage, architecture: &Architecture, device: &Device) -> Result<Estimate> {
     let config = &stage.pretrain;
     let (length, tokens) = (config.max_length.at(0.5), config.tokens_per_batch.at(0.5));
-    let mask = (100.0 * config.mlm.mask_prob.at(0.5).get()).round() as usize;
+    let mask = (100.0 * config.asked_share()).round() as usize;
     // A part of a large batch tells as much as the whole.
     let tokens = tokens.min(4096).max(length);
     let (tokens_per_s, num_parameters) = bench::training_rate(architecture, (tokens, length, mask), device);

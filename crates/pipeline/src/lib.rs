@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod audit;
+mod base;
 pub mod bench;
 pub mod buckets;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod rollback;
 pub mod run;
 pub mod shifts;
 mod stages;
+mod starting_point;
 pub mod tensorboard;
 pub mod versions;
 
@@ -31,6 +33,7 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         advice::find::<E>(error).is_some()
     }
     is::<config::ConfigError>(error)
+        || is::<base::BadBase>(error)
         || is::<bench::BadShape>(error)
         || is::<buckets::BucketError>(error)
         || is::<arable_corpus::CurateError>(error)

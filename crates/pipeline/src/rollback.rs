@@ -207,7 +207,7 @@ impl Rollback {
         let Origin { origin } = read_json(&folder.join(ORIGIN))?;
         let changed =
             |what, advice| RollbackError::Changed { stage: self.stage.clone(), step: self.step, what, advice };
-        if Digest::of_json(&origin.model) != Digest::of_json(&run.domain.config().model) {
+        if Digest::of_json(&origin.model) != Digest::of_json(&run.domain.model_identity()) {
             return Err(changed("the settings of the model are", "`arable rollback --undo`, or set `model` as it was"))
                 .advise();
         }

@@ -18,8 +18,10 @@ mod tensor;
 
 pub use device::{Cpu, Device, DeviceError, Precision};
 pub use ops::Sequences;
+pub use ops::activation::Activation;
 pub use ops::attention::{AttentionShape, Rotary};
 pub use ops::dropout::DropoutMask;
+pub use ops::norm::{Norm, NormKind};
 pub use optimizer::{AdamW, AdamWConfig, Moments};
 pub use parameters::{Gradients, ParameterId, ParameterSpec, Parameters};
 pub use tape::{Backprop, Op, Tape, Var};

@@ -61,10 +61,34 @@ pub(crate) fn gelu_with_slope(x: f32) -> (f32, f32) {
     (x * below, (x * INV_SQRT_TAU).mul_add(exp(-0.5 * x * x), below))
 }
 
-/// The derivative of [`gelu`].
+/// `1 / (1 + e^-x)`.
 #[inline(always)]
-pub(crate) fn gelu_slope(x: f32) -> f32 {
-    gelu_with_slope(x).1
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `x * sigmoid(x)` and its derivative.
+#[inline(always)]
+pub(crate) fn silu_with_slope(x: f32) -> (f32, f32) {
+    let gate = sigmoid(x);
+    (x * gate, gate * (1.0 + x * (1.0 - gate)))
+}
+
+/// The hyperbolic tangent and its derivative.
+#[inline(always)]
+pub(crate) fn tanh_with_slope(x: f32) -> (f32, f32) {
+    let value = 2.0 * sigmoid(2.0 * x) - 1.0;
+    (value, 1.0 - value * value)
+}
+
+/// GELU by the hyperbolic tangent, `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`, and its derivative.
+#[inline(always)]
+pub(crate) fn gelu_tanh_with_slope(x: f32) -> (f32, f32) {
+    const TWICE_ROOT: f32 = 1.595_769; // 2 sqrt(2 / pi): (1 + tanh(u)) / 2 is sigmoid(2 u)
+    const CUBIC: f32 = 0.044_715;
+    let gate = sigmoid(TWICE_ROOT * x * (CUBIC * x * x + 1.0));
+    let slope = TWICE_ROOT * (3.0 * CUBIC * x * x + 1.0);
+    (x * gate, (x * slope).mul_add(gate * (1.0 - gate), gate))
 }
 
 const LANES: usize = 16;

@@ -7,14 +7,10 @@ use std::path::{Path, PathBuf};
 use arable_core::Hint;
 use fs_err as fs;
 use rayon::prelude::*;
-use serde_json::{Value, json};
-use tokenizers::Tokenizer;
+use serde_json::{Map, Value, json};
+use tokenizers::{AddedToken, EncodeInput, Tokenizer};
 
-/// The file that holds a vocabulary.
-const TOKENIZER: &str = "tokenizer.json";
-/// The files beside it in which `transformers` looks for the names of the special tokens.
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+use crate::foreign::{self, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG};
 
 /// What a special token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +19,9 @@ pub enum Role {
     Pad,
     /// Stands for what has no token; never occurs with a byte-level vocabulary.
     Unk,
-    /// Begins a sequence.
+    /// Begins a sequence (`[CLS]`, or `bos_token`).
     Cls,
-    /// Ends a sequence or a part of one.
+    /// Ends a sequence or a part of one (`[SEP]`, or `eos_token`).
     Sep,
     /// Hides a token.
     Mask,
@@ -46,16 +42,27 @@ impl Role {
         }
     }
 
-    /// The key that `transformers` uses for this role.
-    fn key(self) -> &'static str {
+    /// The keys that `transformers` uses for this role, the first where both are set.
+    pub(crate) fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Pad => "pad_token",
-            Self::Unk => "unk_token",
-            Self::Cls => "cls_token",
-            Self::Sep => "sep_token",
-            Self::Mask => "mask_token",
+            Self::Pad => &["pad_token"],
+            Self::Unk => &["unk_token"],
+            Self::Cls => &["cls_token", "bos_token"],
+            Self::Sep => &["sep_token", "eos_token"],
+            Self::Mask => &["mask_token"],
         }
     }
+}
+
+/// The special tokens around sequences, as the vocabulary's own template has them. Decoders often have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Before a sequence.
+    pub start: Vec<u32>,
+    /// Between the two texts of a pair.
+    pub between: Vec<u32>,
+    /// Behind a sequence.
+    pub end: Vec<u32>,
 }
 
 /// Why a vocabulary could not be loaded or saved.
@@ -70,12 +77,18 @@ pub enum VocabularyError {
         source: tokenizers::Error,
     },
     /// The vocabulary has no token for a role.
-    #[error("find `{token}` ({role:?}) in the vocabulary")]
+    #[error("find the {role:?} token in the vocabulary")]
     NoToken {
         /// The role.
         role: Role,
-        /// The name that was looked for.
-        token: String,
+    },
+    /// The vocabulary works in a way that Arable has no code for.
+    #[error("encode text with the {kind} in `{}`", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: String,
     },
     /// Reading or writing failed; the message names the path.
     #[error(transparent)]
@@ -86,9 +99,10 @@ impl Hint for VocabularyError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable { .. } => Some("use a `tokenizer.json` as the `tokenizers` library writes it".to_owned()),
-            Self::NoToken { role, .. } => {
-                Some(format!("name the token in `{SPECIAL_TOKENS_MAP}` under `{}`", role.key()))
+            Self::NoToken { role } => {
+                Some(format!("name the token in `{SPECIAL_TOKENS_MAP}` under `{}`", role.keys()[0]))
             }
+            Self::Unsupported { .. } => Some("use a vocabulary of WordPiece or of byte-level BPE".to_owned()),
             Self::Io(_) => None,
         }
     }
@@ -109,47 +123,56 @@ pub struct Encoded {
 pub struct Vocabulary {
     tokenizer: Tokenizer,
     /// Ids by role.
-    roles: [u32; 5],
+    roles: [Option<u32>; 5],
     /// Other special tokens with their ids, the longest first.
     markers: Vec<(String, u32)>,
+    frame: Frame,
+    /// Settings of the folder it is from that only others read.
+    carried: Map<String, Value>,
 }
 
 impl Vocabulary {
     /// Wraps a tokenizer whose special tokens have their default names.
     pub(crate) fn new(tokenizer: Tokenizer) -> Result<Self, VocabularyError> {
-        Self::with_names(tokenizer, Role::ALL.map(|role| role.default_token().to_owned()))
+        let roles = Role::ALL.map(|role| tokenizer.token_to_id(role.default_token()));
+        Ok(Self::with_roles(tokenizer, roles, Map::new()))
     }
 
-    fn with_names(mut tokenizer: Tokenizer, names: [String; 5]) -> Result<Self, VocabularyError> {
+    fn with_roles(mut tokenizer: Tokenizer, roles: [Option<u32>; 5], carried: Map<String, Value>) -> Self {
         // Special tokens in text are text. This switch is not saved.
         tokenizer.set_encode_special_tokens(true);
-        let mut roles = [0; 5];
-        for ((role, name), id) in Role::ALL.into_iter().zip(&names).zip(&mut roles) {
-            let token = || name.clone();
-            *id = tokenizer.token_to_id(name).ok_or_else(|| VocabularyError::NoToken { role, token: token() })?;
-        }
         let added = tokenizer.get_added_tokens_decoder();
-        let is_marker = |(id, token): &(u32, tokenizers::AddedToken)| token.special && !roles.contains(id);
+        let is_marker = |(id, token): &(u32, AddedToken)| token.special && !roles.contains(&Some(*id));
         let mut markers: Vec<_> = added.into_iter().filter(is_marker).map(|(id, token)| (token.content, id)).collect();
         markers.sort_by_key(|(token, id)| (std::cmp::Reverse(token.len()), *id));
-        Ok(Self { tokenizer, roles, markers })
+        let frame = frame(&tokenizer);
+        Self { tokenizer, roles, markers, frame, carried }
     }
 
-    /// Loads `tokenizer.json` from `folder`, with the names of the special tokens from `tokenizer_config.json` or
-    /// `special_tokens_map.json` where they exist. Truncation and padding set in the file have no effect.
+    /// Loads the vocabulary in `folder`: `tokenizer.json`, or the `vocab.txt` of a WordPiece vocabulary, with the names of
+    /// the special tokens from `tokenizer_config.json` or `special_tokens_map.json` where they exist. Truncation and
+    /// padding set in the file have no effect.
     ///
     /// # Errors
-    /// When the file cannot be read, cannot encode text, or lacks one of the special tokens.
+    /// When no file can be read, or it cannot encode text.
     pub fn load(folder: &Path) -> Result<Self, VocabularyError> {
-        let path = folder.join(TOKENIZER);
-        let unreadable = |source| VocabularyError::Unreadable { path: path.clone(), source };
-        let mut tokenizer = Tokenizer::from_bytes(fs::read(&path)?).map_err(unreadable)?;
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(unreadable)?;
-        // What has no token at all shows here, not in the middle of a corpus.
-        tokenizer.encode("a \u{10FFFD}", false).map_err(unreadable)?;
-        let named = [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP].map(|name| read_json(&folder.join(name)));
-        Self::with_names(tokenizer, Role::ALL.map(|role| token_name(role, &named)))
+        let named = [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP].map(|name| foreign::read_json(&folder.join(name)));
+        let tokenizer = foreign::tokenizer(folder, &named[0])?;
+        let roles =
+            Role::ALL.map(|role| foreign::token_names(role, &named).find_map(|name| tokenizer.token_to_id(&name)));
+        Ok(Self::with_roles(tokenizer, roles, foreign::carried(folder, &named)))
+    }
+
+    /// The same with more special tokens, such as the markers of a task, behind the others; those it has stay.
+    ///
+    /// # Errors
+    /// When the vocabulary takes no more tokens.
+    pub fn with_special_tokens(&self, tokens: &[String]) -> Result<Self, VocabularyError> {
+        let mut tokenizer = self.tokenizer.clone();
+        let new = tokens.iter().filter(|token| self.special_id(token).is_none());
+        let unreadable = |source| VocabularyError::Unreadable { path: TOKENIZER.into(), source };
+        tokenizer.add_special_tokens(new.map(|token| AddedToken::from(token.as_str(), true))).map_err(unreadable)?;
+        Ok(Self::with_roles(tokenizer, self.roles, self.carried.clone()))
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into `folder`, as `transformers`
@@ -158,7 +181,13 @@ impl Vocabulary {
     /// # Errors
     /// When writing fails.
     pub fn save(&self, folder: &Path, model_max_length: usize) -> Result<(), VocabularyError> {
-        let mut named: Value = Role::ALL.iter().map(|role| (role.key().to_owned(), self.role_token(*role))).collect();
+        let mut named = json!({});
+        for role in Role::ALL {
+            let token = self.role_id(role).and_then(|id| self.token(id));
+            let found: Vec<&str> = role.keys().iter().copied().filter(|key| self.carried.contains_key(*key)).collect();
+            let keys = if found.is_empty() { vec![role.keys()[0]] } else { found };
+            keys.into_iter().filter(|_| token.is_some()).for_each(|key| named[key] = json!(token));
+        }
         named["additional_special_tokens"] = self.markers_by_id().into_iter().map(Value::from).collect();
         fs::write(folder.join(SPECIAL_TOKENS_MAP), pretty(&named))?;
         let mut config = json!({
@@ -167,7 +196,10 @@ impl Vocabulary {
             "model_input_names": ["input_ids", "attention_mask"],
             "clean_up_tokenization_spaces": false,
         });
-        config.as_object_mut().expect("an object").extend(named.as_object().expect("an object").clone());
+        let object = config.as_object_mut().expect("an object");
+        object.extend(named.as_object().expect("an object").clone());
+        let is_token = |key: &str| Role::ALL.iter().any(|role| role.keys().contains(&key));
+        object.extend(self.carried.clone().into_iter().filter(|(key, _)| !is_token(key)));
         fs::write(folder.join(TOKENIZER_CONFIG), pretty(&config))?;
         Ok(fs::write(folder.join(TOKENIZER), self.to_json())?)
     }
@@ -179,32 +211,31 @@ impl Vocabulary {
 
     /// The number of tokens: ids are below it.
     pub fn size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+        // A foreign vocabulary may leave out numbers.
+        self.tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
-    /// The id of the token for `role`.
-    pub fn role_id(&self, role: Role) -> u32 {
+    /// The id of the token for `role`, if there is one.
+    pub fn role_id(&self, role: Role) -> Option<u32> {
         self.roles[role as usize]
     }
 
-    /// The id of `[PAD]`.
-    pub fn pad_id(&self) -> u32 {
-        self.role_id(Role::Pad)
+    /// The id of the token for `role`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn require(&self, role: Role) -> Result<u32, VocabularyError> {
+        self.role_id(role).ok_or(VocabularyError::NoToken { role })
     }
 
-    /// The id of `[CLS]`.
-    pub fn cls_id(&self) -> u32 {
-        self.role_id(Role::Cls)
+    /// The special tokens around sequences.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
     }
 
-    /// The id of `[SEP]`.
-    pub fn sep_id(&self) -> u32 {
-        self.role_id(Role::Sep)
-    }
-
-    /// The id of `[MASK]`.
-    pub fn mask_id(&self) -> u32 {
-        self.role_id(Role::Mask)
+    /// A token for what has none: the first there is of unknown, padding, end and beginning.
+    pub fn filler_id(&self) -> u32 {
+        [Role::Unk, Role::Pad, Role::Sep, Role::Cls].into_iter().find_map(|role| self.role_id(role)).unwrap_or(0)
     }
 
     /// The id of a special token by its name, or `None` when there is no such special token.
@@ -214,7 +245,8 @@ impl Vocabulary {
 
     /// The ids of all special tokens, sorted: what a mask or a random replacement must keep away from.
     pub fn special_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.roles.iter().copied().chain(self.markers.iter().map(|(_, id)| *id)).collect();
+        let mut ids: Vec<u32> =
+            self.roles.iter().flatten().copied().chain(self.markers.iter().map(|(_, id)| *id)).collect();
         ids.sort_unstable();
         ids
     }
@@ -269,7 +301,7 @@ impl Vocabulary {
             let spaced = if word_idx == 0 && !word.is_empty() { word.clone() } else { format!(" {word}") };
             ids.extend(self.encode(&spaced).ids);
             if firsts[word_idx] == ids.len() {
-                ids.push(self.role_id(Role::Unk));
+                ids.push(self.filler_id());
             }
         }
         (ids, firsts)
@@ -278,10 +310,6 @@ impl Vocabulary {
     /// The text of `ids`, special tokens as they are written. Ids outside the vocabulary are passed over.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.tokenizer.decode(ids, false).expect("decoders of loaded vocabularies do not fail")
-    }
-
-    fn role_token(&self, role: Role) -> Value {
-        self.token(self.role_id(role)).into()
     }
 
     fn markers_by_id(&self) -> Vec<String> {
@@ -328,17 +356,23 @@ fn leaves_word(text: &str, span: Range<usize>) -> bool {
     text[span].chars().any(|c| std::mem::replace(&mut in_word, !c.is_whitespace()) && c.is_whitespace())
 }
 
-fn read_json(path: &Path) -> Value {
-    fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(Value::Null)
-}
-
-/// The name of the token for `role`: a text, or an object that holds one.
-fn token_name(role: Role, named: &[Value]) -> String {
-    let name = |file: &Value| {
-        let token = &file[role.key()];
-        token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+/// What the template of a tokenizer puts around sequences, read off two short ones.
+fn frame(tokenizer: &Tokenizer) -> Frame {
+    let special = |input: EncodeInput<'_>| -> Vec<(u32, bool)> {
+        let Ok(encoding) = tokenizer.encode(input, true) else { return Vec::new() };
+        let is_special = encoding.get_special_tokens_mask().iter().map(|&mask| mask == 1);
+        encoding.get_ids().iter().copied().zip(is_special).collect()
     };
-    named.iter().find_map(name).unwrap_or_else(|| role.default_token().to_owned())
+    let run = |tokens: &[(u32, bool)]| tokens.iter().take_while(|(_, special)| *special).map(|(id, _)| *id).collect();
+    let skip_text =
+        |tokens: &[(u32, bool)]| tokens.iter().skip_while(|(_, special)| !special).copied().collect::<Vec<_>>();
+    let (one, pair) = (special("a".into()), special(("a", "a").into()));
+    let start: Vec<u32> = run(&one);
+    Frame {
+        end: run(&skip_text(&one[start.len()..])),
+        between: run(&skip_text(&pair[start.len().min(pair.len())..])),
+        start,
+    }
 }
 
 fn pretty(value: &Value) -> String {
@@ -394,7 +428,7 @@ mod tests {
             let special = VOCABULARY.special_ids();
             prop_assert!(VOCABULARY.encode(&text).ids.iter().all(|id| !special.contains(id)));
             let roles = VOCABULARY.roles;
-            prop_assert!(VOCABULARY.encode_marked(&text).ids.iter().all(|id| !roles.contains(id)));
+            prop_assert!(VOCABULARY.encode_marked(&text).ids.iter().all(|id| !roles.contains(&Some(*id))));
         }
 
         #[test]
@@ -456,7 +490,8 @@ mod tests {
         lower.save(dir.path(), 512).unwrap();
         let loaded = Vocabulary::load(dir.path()).unwrap();
         assert_eq!(loaded.to_json(), lower.to_json());
-        assert_eq!((loaded.roles, &loaded.markers), (lower.roles, &lower.markers));
+        assert_eq!((loaded.roles, &loaded.markers, &loaded.frame), (lower.roles, &lower.markers, &lower.frame));
+        assert_eq!(loaded.frame, Frame { start: vec![2], between: vec![3], end: vec![3] });
         assert_eq!(loaded.decode(&loaded.encode("EGFR <<").ids), "egfr <<");
     }
 
@@ -464,13 +499,14 @@ mod tests {
     fn special_tokens_may_have_other_names() {
         let dir = tempfile::tempdir().unwrap();
         VOCABULARY.save(dir.path(), 512).unwrap();
-        let text = VOCABULARY.to_json().replace("[MASK]", "<mask>");
+        let text = VOCABULARY.to_json().replace("[MASK]", "<<hidden>>");
         fs::write(dir.path().join(TOKENIZER), text).unwrap();
         fs::remove_file(dir.path().join(TOKENIZER_CONFIG)).unwrap();
-        let missing = Vocabulary::load(dir.path()).unwrap_err();
-        assert!(matches!(missing, VocabularyError::NoToken { role: Role::Mask, .. }));
-        fs::write(dir.path().join(SPECIAL_TOKENS_MAP), r#"{"mask_token":{"content":"<mask>"}}"#).unwrap();
-        assert_eq!(Vocabulary::load(dir.path()).unwrap().mask_id(), VOCABULARY.mask_id());
+        fs::remove_file(dir.path().join(SPECIAL_TOKENS_MAP)).unwrap();
+        let mask = |folder: &Path| Vocabulary::load(folder).unwrap().require(Role::Mask);
+        assert!(matches!(mask(dir.path()), Err(VocabularyError::NoToken { role: Role::Mask })));
+        fs::write(dir.path().join(SPECIAL_TOKENS_MAP), r#"{"mask_token":{"content":"<<hidden>>"}}"#).unwrap();
+        assert_eq!(mask(dir.path()).ok(), VOCABULARY.role_id(Role::Mask));
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct EncodedExample {
     pub ids: Vec<u32>,
     /// Tokens to classify from, counted from the first: markers, or the first token of each word; else empty.
     pub positions: Vec<usize>,
+    /// The token at which the second text of a pair begins.
+    pub second_from: Option<usize>,
     /// The answer.
     pub target: EncodedTarget,
 }
@@ -180,7 +182,14 @@ fn task_loss(model: &Model, tape: &mut Tape<'_>, batch: &[&EncodedExample], drop
 }
 
 fn pack(batch: &[&EncodedExample]) -> (Batch, Vec<usize>) {
-    let packed = Batch::pack(batch.iter().map(|example| example.ids.as_slice()));
+    let mut packed = Batch::pack(batch.iter().map(|example| example.ids.as_slice()));
+    if batch.iter().any(|example| example.second_from.is_some()) {
+        let types = |example: &&EncodedExample| {
+            let (len, from) = (example.ids.len(), example.second_from.unwrap_or(usize::MAX));
+            (0..len).map(move |at| u32::from(at >= from))
+        };
+        packed.types = batch.iter().flat_map(types).collect();
+    }
     let starts = packed.sequences.iter().map(|rows| rows.start);
     let positions = starts.zip(batch).flat_map(|(start, example)| example.positions.iter().map(move |at| start + at));
     let positions = positions.collect();

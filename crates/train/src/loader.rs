@@ -115,12 +115,14 @@ struct Reader<'a> {
 /// How batches are cut, along a stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cut {
-    /// Tokens in a sequence, at most, two special ones included.
+    /// Tokens in a sequence, at most, special ones included.
     pub max_length: Ramp<usize>,
     /// Tokens in a batch, at most.
     pub tokens_per_batch: Ramp<usize>,
     /// Tokens of the stage.
     pub num_tokens: u64,
+    /// Special tokens that each sequence gets.
+    pub num_specials: usize,
 }
 
 /// Reads batches of sequences from several sources, in shares that a mixture asks for.
@@ -158,7 +160,7 @@ impl<'a> Loader<'a> {
         if !(total(0) > 0.0 && total(1) > 0.0) {
             return Err(TrainError::NoSequences);
         }
-        let width = cut.max_length.most().saturating_sub(2).max(1) as u64;
+        let width = cut.max_length.most().saturating_sub(cut.num_specials).max(1) as u64;
         let readers = sources.iter().enumerate().map(|(idx, source)| {
             let place = cursor.sources.get(idx).copied().unwrap_or_default();
             let order = order.map(|seed| seed.child(&source.name).stream("order"));
@@ -186,7 +188,7 @@ impl<'a> Loader<'a> {
     /// When the shards cannot be read.
     pub fn next_batch(&mut self) -> Result<Vec<Sequence>, TrainError> {
         let progress = self.progress();
-        let width = self.cut.max_length.at(progress).saturating_sub(2).max(1);
+        let width = self.cut.max_length.at(progress).saturating_sub(self.cut.num_specials).max(1);
         let tokens_per_batch = self.cut.tokens_per_batch.at(progress);
         let total: f64 = self.weights.iter().map(|weight| weight.at(progress)).sum();
         let shares: Vec<f64> = self.weights.iter().map(|weight| weight.at(progress) / total).collect();
@@ -198,7 +200,7 @@ impl<'a> Loader<'a> {
                 return Ok(batch);
             }
             let piece = reader.peek()?;
-            let cost = piece.len as usize + 2 * (piece.len as usize).div_ceil(width);
+            let cost = piece.len as usize + self.cut.num_specials * (piece.len as usize).div_ceil(width);
             num_tokens += cost;
             if num_tokens > tokens_per_batch && !batch.is_empty() {
                 return Ok(batch);
@@ -336,6 +338,7 @@ mod tests {
         max_length: Ramp { from: 34, to: 34 },
         tokens_per_batch: Ramp { from: 100, to: 100 },
         num_tokens: 20_000,
+        num_specials: 2,
     };
 
     fn loader<'a>(sources: &'a [Source], order: Option<Seed>, chapter_tokens: u64, cursor: &Cursor) -> Loader<'a> {
@@ -404,6 +407,7 @@ mod tests {
             max_length: Ramp { from: 10, to: 34 },
             tokens_per_batch: Ramp { from: 60, to: 200 },
             num_tokens: 40_000,
+            num_specials: 2,
         };
         (sources, cut)
     }

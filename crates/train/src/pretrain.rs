@@ -1,4 +1,4 @@
-//! The loop of masked pretraining.
+//! The loop of pretraining.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::loader::{self, Cursor, Cut, Loader, Source};
-use crate::objective::mlm::{self, MaskedBatch, MlmConfig, Part, Specials};
+use crate::objective::clm::ClmConfig;
+use crate::objective::mlm::MlmConfig;
+use crate::objective::{Exercise, Objective, Part, Specials};
 use crate::ramp::Ramp;
 use crate::schedule::ScheduleConfig;
 use crate::{Control, TrainError};
@@ -45,6 +47,9 @@ pub struct PretrainConfig {
     pub dropout: Probability,
     /// Which tokens are hidden.
     pub mlm: MlmConfig,
+    /// Next tokens instead of hidden ones: what models with causal attention are trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clm: Option<ClmConfig>,
     /// Which weights are trained.
     pub train: Trained,
     /// Steps between measurements of the held-out loss.
@@ -123,6 +128,7 @@ impl Default for PretrainConfig {
             max_grad_norm: 1.0,
             dropout: Probability::new(0.0).expect("a literal in range"),
             mlm: MlmConfig::default(),
+            clm: None,
             train: Trained::default(),
             held_out_every: 200,
             held_out_tokens: Count(100_000),
@@ -139,8 +145,29 @@ impl PretrainConfig {
     }
 
     /// How batches are cut.
-    fn cut(&self) -> Cut {
-        Cut { max_length: self.max_length, tokens_per_batch: self.tokens_per_batch, num_tokens: self.num_tokens.0 }
+    fn cut(&self, specials: &Specials) -> Cut {
+        Cut {
+            max_length: self.max_length,
+            tokens_per_batch: self.tokens_per_batch,
+            num_tokens: self.num_tokens.0,
+            num_specials: specials.num_tokens(),
+        }
+    }
+
+    /// What is asked of the model, where tokens are hidden with probability `mask_prob`.
+    fn objective(&self, mask_prob: Probability) -> Objective {
+        match self.clm {
+            Some(ClmConfig {}) => Objective::Clm,
+            None => Objective::Mlm(self.mlm.unit, mask_prob),
+        }
+    }
+
+    /// The share of tokens that a loss is computed at, on average.
+    pub fn asked_share(&self) -> f64 {
+        match self.objective(self.mlm.mask_prob.at(0.5)) {
+            Objective::Mlm(_, p) => p.get(),
+            Objective::Clm => 1.0,
+        }
     }
 
     /// The optimizer for a model, with the state of an earlier one or none.
@@ -200,7 +227,7 @@ pub struct StepReport {
     pub step: u64,
     /// Tokens seen.
     pub num_tokens: u64,
-    /// Mean loss in nats per masked token.
+    /// Mean loss in nats per token asked for.
     pub loss: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
@@ -217,11 +244,11 @@ pub struct HeldOutReport {
     pub step: u64,
     /// Tokens seen.
     pub num_tokens: u64,
-    /// Mean loss in nats per masked token.
+    /// Mean loss in nats per token asked for.
     pub loss: f64,
-    /// Share of masked tokens whose most likely prediction is right.
+    /// Share of the tokens asked for whose most likely prediction is right.
     pub accuracy: f64,
-    /// Mean loss in nats per masked token of each source.
+    /// Mean loss in nats per token asked for of each source.
     pub by_source: BTreeMap<String, f64>,
 }
 
@@ -281,11 +308,11 @@ pub fn pretrain(
     state: &mut Pretraining,
     observer: &mut dyn Observer,
 ) -> Result<bool, TrainError> {
-    let loader = Loader::new(text.train, config.cut(), Some(seed), &state.progress.cursor)?;
+    let loader = Loader::new(text.train, config.cut(&text.specials), Some(seed), &state.progress.cursor)?;
     std::thread::scope(|scope| {
         let (give, batches) = sync_channel(BATCHES_AHEAD);
         let first = state.progress.step;
-        scope.spawn(move || prepare(config, text.specials, seed, loader, first, &give));
+        scope.spawn(move || prepare(config, &text.specials, seed, loader, first, &give));
         steps(config, text, device, seed, state, observer, &batches)
     })
 }
@@ -295,24 +322,24 @@ const BATCHES_AHEAD: usize = 2;
 
 /// A batch and the place in the data after it.
 struct Prepared {
-    masked: MaskedBatch,
+    exercise: Exercise,
     cursor: Cursor,
 }
 
 /// Makes batches until nobody takes them any more.
 fn prepare(
     config: &PretrainConfig,
-    specials: Specials,
+    specials: &Specials,
     seed: Seed,
     mut loader: Loader<'_>,
     first: u64,
     give: &SyncSender<Result<Prepared, TrainError>>,
 ) {
     for step in first.. {
-        let mask_prob = config.mlm.mask_prob.at(loader.progress());
+        let objective = config.objective(config.mlm.mask_prob.at(loader.progress()));
         let batch = loader.next_batch().map(|sequences| {
-            let masked = mlm::mask((config.mlm.unit, mask_prob), specials, &sequences, seed.stream("masks"), step);
-            Prepared { masked, cursor: loader.cursor() }
+            let exercise = objective.exercise(specials, &sequences, seed.stream("masks"), step);
+            Prepared { exercise, cursor: loader.cursor() }
         });
         let failed = batch.is_err();
         if give.send(batch).is_err() || failed {
@@ -373,32 +400,32 @@ fn step(
     prepared: &Prepared,
     gradients: &mut Gradients,
 ) -> Result<StepReport, TrainError> {
-    let (at, masked) = (state.progress.step, &prepared.masked);
+    let (at, exercise) = (state.progress.step, &prepared.exercise);
     let progress = state.progress.num_tokens as f64 / config.num_tokens.0 as f64;
     // The first step would have rate 0: the rate is that of the middle of the batch.
-    let half = 0.5 * masked.batch.ids.len() as f64 / config.num_tokens.0 as f64;
+    let half = 0.5 * exercise.batch.ids.len() as f64 / config.num_tokens.0 as f64;
     let learning_rate = config.learning_rate * config.schedule.factor((progress + half).min(1.0));
-    let num_masked = masked.targets.len().max(1);
+    let num_asked = exercise.targets.len().max(1);
     let (loss, grad_norm) = device.install(|| {
         let mut found = VocabularyLoss::default();
-        for Part { masked, first_row } in masked.parts(config.memory.tokens_at_a_time) {
+        for Part { exercise, first_row } in exercise.parts(config.memory.tokens_at_a_time) {
             let dropout = Some(Dropout { p: config.dropout, stream: seed.stream("dropout"), step: at, first_row });
             let pass = Pass { dropout, recomputed_layers: config.memory.recomputed_layers };
             let mut tape = Tape::recording(device, state.model.parameters(), gradients);
-            let hidden = state.model.encode(&mut tape, &masked.batch, pass);
-            let MaskedBatch { positions, targets, .. } = &masked;
-            let scale = 1.0 / num_masked as f32;
-            let loss = state.model.masked_loss(&mut tape, hidden, positions, targets, scale, &mut found);
+            let hidden = state.model.encode(&mut tape, &exercise.batch, pass);
+            let Exercise { positions, targets, .. } = &exercise;
+            let scale = 1.0 / num_asked as f32;
+            let loss = state.model.token_loss(&mut tape, hidden, positions, targets, scale, &mut found);
             tape.backward(loss);
         }
         let grad_norm = state.optimizer.step(device, state.model.parameters_mut(), gradients, learning_rate);
-        (found.sum / num_masked as f64, grad_norm)
+        (found.sum / num_asked as f64, grad_norm)
     });
     if !(loss.is_finite() && grad_norm.is_finite()) {
         return Err(TrainError::Diverged { step: at, loss, grad_norm });
     }
     state.progress.step += 1;
-    state.progress.num_tokens += masked.batch.ids.len() as u64;
+    state.progress.num_tokens += exercise.batch.ids.len() as u64;
     state.progress.cursor = prepared.cursor.clone();
     let Progress { step, num_tokens, ref cursor } = state.progress;
     Ok(StepReport { step, num_tokens, loss, grad_norm, learning_rate, epoch: cursor.epoch() })
@@ -416,19 +443,19 @@ pub fn held_out_loss(
     seed: Seed,
     state: &Pretraining,
 ) -> Result<HeldOutReport, TrainError> {
-    let (mut all, mut num_masked, mut by_source) = (VocabularyLoss::default(), 0, BTreeMap::new());
+    let (mut all, mut num_asked, mut by_source) = (VocabularyLoss::default(), 0, BTreeMap::new());
     let total: u64 = text.held_out.iter().map(|source| source.shards.num_tokens()).sum();
     for source in text.held_out.iter().filter(|source| source.shards.num_tokens() > 0) {
         let share = source.shards.num_tokens() as f64 / total as f64;
         let most = (config.held_out_tokens.0 as f64 * share).ceil() as u64;
         let seed = seed.child(&source.name);
-        let (found, count) = source_loss(config, (source, most), text.specials, device, seed, &state.model)?;
+        let (found, count) = source_loss(config, (source, most), &text.specials, device, seed, &state.model)?;
         by_source.insert(source.name.clone(), found.sum / count.max(1) as f64);
         all.sum += found.sum;
         all.num_right += found.num_right;
-        num_masked += count;
+        num_asked += count;
     }
-    let count = num_masked.max(1) as f64;
+    let count = num_asked.max(1) as f64;
     Ok(HeldOutReport {
         step: state.progress.step,
         num_tokens: state.progress.num_tokens,
@@ -438,11 +465,11 @@ pub fn held_out_loss(
     })
 }
 
-/// The summed loss over about `most` tokens of a source, and how many of them were masked.
+/// The summed loss over about `most` tokens of a source, and how many of them were asked for.
 fn source_loss(
     config: &PretrainConfig,
     (source, most): (&Source, u64),
-    specials: Specials,
+    specials: &Specials,
     device: &Device,
     seed: Seed,
     model: &Model,
@@ -450,22 +477,22 @@ fn source_loss(
     let end = Cut {
         max_length: Ramp::constant(config.max_length.to),
         tokens_per_batch: Ramp::constant(config.tokens_per_batch.most()),
-        ..config.cut()
+        ..config.cut(specials)
     };
-    let (mut found, mut num_masked, mut num_tokens) = (VocabularyLoss::default(), 0, 0);
+    let (mut found, mut num_asked, mut num_tokens) = (VocabularyLoss::default(), 0, 0);
     for (batch, sequences) in loader::in_order(source, end)?.enumerate() {
         if num_tokens >= most {
             break;
         }
-        let (unit, stream) = (config.mlm.unit, seed.stream("held-out masks"));
-        let masked = mlm::mask((unit, config.mlm.mask_prob.to), specials, &sequences?, stream, batch as u64);
+        let stream = seed.stream("held-out masks");
+        let exercise = config.objective(config.mlm.mask_prob.to).exercise(specials, &sequences?, stream, batch as u64);
         device.install(|| {
             let mut tape = Tape::inference(device, model.parameters());
-            let hidden = model.encode(&mut tape, &masked.batch, Pass::default());
-            model.masked_loss(&mut tape, hidden, &masked.positions, &masked.targets, 1.0, &mut found);
+            let hidden = model.encode(&mut tape, &exercise.batch, Pass::default());
+            model.token_loss(&mut tape, hidden, &exercise.positions, &exercise.targets, 1.0, &mut found);
         });
-        num_masked += masked.targets.len();
-        num_tokens += masked.batch.ids.len() as u64;
+        num_asked += exercise.targets.len();
+        num_tokens += exercise.batch.ids.len() as u64;
     }
-    Ok((found, num_masked))
+    Ok((found, num_asked))
 }

@@ -1,12 +1,17 @@
 //! The same weights, bit for bit, however a batch is cut, whatever is recomputed, and on any number of threads.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where its fixture cannot be read")]
+
 mod common;
 
 use std::error::Error;
+use std::path::Path;
 
-use arable_core::Digest;
+use arable_core::{Digest, Seed};
+use arable_model::{Architecture, Head, Model, architecture_of};
 use arable_tensor::Precision;
 use arable_train::Control;
+use arable_train::objective::clm::ClmConfig;
 use arable_train::pretrain::{Event, MemoryConfig, Observer, PretrainConfig, Trained};
 
 use common::{Corpus, config};
@@ -45,6 +50,41 @@ fn memory_options_and_threads_change_no_bit() {
             let memory = MemoryConfig { tokens_at_a_time, recomputed_layers };
             let found = outcome(&corpus, memory, num_threads, precision);
             assert_eq!(found, want, "{memory:?} on {num_threads} threads in {}", precision.name());
+        }
+    }
+}
+
+/// A small model of another family that was not trained, for the vocabulary of the corpus.
+fn model_of(family: &str, corpus: &Corpus) -> Model {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(family);
+    let tiny = architecture_of(&path).unwrap();
+    let architecture = Architecture { vocab_size: corpus.vocabulary.size(), max_position_embeddings: 300, ..tiny };
+    let head = Head::lm(&architecture);
+    Model::new(architecture, head, Seed(1))
+}
+
+/// The same of every kind of layer that there is: decoders on next tokens, encoders on hidden ones.
+#[test]
+fn every_family_trains_to_the_same_bits() {
+    let corpus = Corpus::new(400, 300);
+    for family in ["bert-mlm", "qwen2-clm", "qwen3-clm"] {
+        let clm = family.ends_with("clm").then_some(ClmConfig {});
+        let mut precisions = vec![Precision::F32];
+        precisions.extend((Precision::fastest() == Precision::Bf16).then_some(Precision::Bf16));
+        for precision in precisions {
+            let outcome = |(tokens_at_a_time, recomputed_layers, num_threads)| {
+                let memory = MemoryConfig { tokens_at_a_time, recomputed_layers };
+                let config = PretrainConfig { clm, ..config(2, memory) };
+                let mut losses = Losses::default();
+                let machine = (num_threads, precision);
+                let state = corpus.pretrain_from(model_of(family, &corpus), &config, machine, &mut losses);
+                (losses.0, state.model.parameters().digest())
+            };
+            let want = outcome((100_000, 0, 1));
+            assert!(want.0[1] < want.0[0], "{family}: the loss falls: {:?}", want.0);
+            for case in [(1, 1, 2), (4096, 0, 3), (100_000, 2, 7)] {
+                assert_eq!(outcome(case), want, "{family}: {case:?} in {}", precision.name());
+            }
         }
     }
 }

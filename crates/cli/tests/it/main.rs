@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what went wrong by failing")]
 
 mod bad_input;
+mod base;
 mod buckets;
 mod data;
 mod domain;

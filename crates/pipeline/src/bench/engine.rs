@@ -5,8 +5,8 @@ use arable_model::{Batch, Head, Model, Pass, Pooling};
 use arable_tensor::kernels::{Init, MatRef};
 use arable_tensor::ops::loss::VocabularyLoss;
 use arable_tensor::{
-    AdamW, AdamWConfig, AttentionShape, Format, Gradients, ParameterId, ParameterSpec, Parameters, Rotary, Sequences,
-    Tape, Var,
+    Activation, AdamW, AdamWConfig, AttentionShape, Format, Gradients, Norm, NormKind, ParameterId, ParameterSpec,
+    Parameters, Rotary, Sequences, Tape, Var,
 };
 
 use super::Bench;
@@ -62,19 +62,27 @@ impl Bench<'_> {
         // Forward reads x and writes y; backward reads x, dy and what dx was, and writes dx.
         let passes = (4 * 4 + 2 * width) * n * h;
         self.operation("norm", passes as f64, "B", &parameters, (wide, n, h), |tape, x| {
-            tape.layer_norm(x, scale, 1e-5, inside)
+            tape.norm(x, Norm { kind: NormKind::Layer, weight: scale, bias: None, eps: 1e-5 }, inside)
         });
         let passes = (2 + 1 + 2 + 1 + 2) * width * n * inner;
-        self.operation("gated GELU", passes as f64, "B", &parameters, (inside, n, 2 * inner), |tape, x| tape.geglu(x));
+        self.operation("gated GELU", passes as f64, "B", &parameters, (inside, n, 2 * inner), |tape, x| {
+            tape.gated(x, Activation::Gelu)
+        });
         let ids: Vec<u32> = (0..n).map(|i| (i * 7919 % vocab) as u32).collect();
         self.operation("embedding", bytes(5 * n * h), "B", &parameters, (wide, 1, 1), |tape, _| {
-            tape.embedding(ids.clone(), table)
+            tape.embedding(vec![(ids.clone(), table)])
         });
         let lengths = (0..n).step_by(length).map(|start| length.min(n - start));
         let sequences = Sequences::of_lengths(lengths);
         let heads = self.architecture.num_attention_heads;
-        let rotary = Rotary::new(h / heads, length, 10_000.0);
-        let shape = AttentionShape { num_heads: heads, half_window: None, rotary };
+        let shape = AttentionShape {
+            num_heads: heads,
+            num_kv_heads: heads,
+            head_dim: h / heads,
+            half_window: None,
+            is_causal: false,
+            rotary: Some(Rotary::new(h / heads, length, 10_000.0)),
+        };
         let scores: usize = sequences.iter().map(|rows| rows.len() * rows.len()).sum();
         self.operation("attention", 14.0 * (scores * h) as f64, "FLOP", &parameters, (inside, n, 3 * h), |tape, x| {
             tape.attention(x, &sequences, &shape)
@@ -83,7 +91,7 @@ impl Bench<'_> {
         let targets: Vec<u32> = (0..masked).map(|i| (i * 31 % vocab) as u32).collect();
         let flops = 6.0 * (masked * h * vocab) as f64;
         self.operation("vocabulary loss", flops, "FLOP", &parameters, (wide, masked, h), |tape, x| {
-            tape.linear_cross_entropy(x, (table, bias), &targets, 1e-3, &mut VocabularyLoss::default())
+            tape.linear_cross_entropy(x, (table, Some(bias)), &targets, 1e-3, &mut VocabularyLoss::default())
         });
         self.optimizer(parameters, table);
     }
@@ -143,7 +151,7 @@ impl Bench<'_> {
                 let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
                 let hidden = model.encode(&mut tape, &batch, Pass::default());
                 let (scale, mut found) = (1.0 / targets.len() as f32, VocabularyLoss::default());
-                let loss = model.masked_loss(&mut tape, hidden, &positions, &targets, scale, &mut found);
+                let loss = model.token_loss(&mut tape, hidden, &positions, &targets, scale, &mut found);
                 tape.backward(loss);
                 optimizer.step(&device, model.parameters_mut(), &mut gradients, 1e-4);
             });

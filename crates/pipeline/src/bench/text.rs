@@ -5,6 +5,7 @@ use arable_core::Seed;
 use arable_tokenize::{Shards, TokenizerConfig, Vocabulary, pack, train};
 use arable_train::loader::{Cursor, Cut, Loader, Source};
 use arable_train::objective::mlm::{MlmConfig, mask};
+use arable_train::pretrain::PretrainConfig;
 use arable_train::ramp::Ramp;
 
 use super::Bench;
@@ -57,14 +58,16 @@ impl Bench<'_> {
         let (length, tokens) = (self.shape.length, self.shape.tokens);
         let source = [Source { name: "documents".into(), shards, weight: Ramp::constant(1.0) }];
         let (max_length, tokens_per_batch) = (Ramp::constant(length), Ramp::constant(tokens));
-        let cut = Cut { max_length, tokens_per_batch, num_tokens: u64::MAX };
+        let specials = specials(&PretrainConfig::default(), &vocabulary)?;
+        let num_specials = specials.num_tokens();
+        let cut = Cut { max_length, tokens_per_batch, num_tokens: u64::MAX, num_specials };
         let mut loader = Loader::new(&source, cut, Some(Seed(1)), &Cursor::default()).advise()?;
         let config = MlmConfig::default();
         let hiding = (config.unit, config.mask_prob.from);
-        let (stream, specials, mut step, mut result) = (Seed(1).stream("masks"), specials(&vocabulary), 0, Ok(()));
+        let (stream, mut step, mut result) = (Seed(1).stream("masks"), 0, Ok(()));
         self.time("loader", "batch with masks", tokens as f64, "token", || {
             match loader.next_batch() {
-                Ok(batch) => drop(mask(hiding, specials, &batch, stream, step)),
+                Ok(batch) => drop(mask(hiding, &specials, &batch, stream, step)),
                 Err(error) => result = Err(error),
             }
             step += 1;

@@ -76,6 +76,7 @@ fn one(
             kind: task.kind,
             markers: &task_config.markers,
             max_length: config.0.finetune.max_length,
+            pooling: base.architecture().style().pooling,
         };
         let bench = Bench::new(run, &config.0, &task, &encoder, &base)?;
         let results = bench.measure_all(run, draft.path())?;

@@ -51,10 +51,10 @@ fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool) 
         )
     };
     format!(
-        "---\nlibrary_name: transformers\npipeline_tag: {pipeline}\ntags: [arable, modernbert]\n---\n\n\
+        "---\nlibrary_name: transformers\npipeline_tag: {pipeline}\ntags: [arable, {family}]\n---\n\n\
          # {domain}: {task}\n\n\
-         An encoder of the domain `{domain}` for the task `{task}` ({kind}, {num_labels} labels): pretrained from scratch by masked\n\
-         language modelling on {tokens:.1} M tokens (sources: {sources}), then fine-tuned on {examples} labelled examples.\n\n\
+         A model of the domain `{domain}` for the task `{task}` ({kind}, {num_labels} labels): {origin}\n\
+         on {tokens:.1} M tokens (sources: {sources}), then fine-tuned on {examples} labelled examples.\n\n\
          ## Use\n\n{usage}\n\n\
          Divide the logits by the `temperature` in `calibration.json` before the softmax; with several labels to an example,\n\
          `threshold` is the probability from which a label counts.\n\n\
@@ -63,6 +63,8 @@ fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool) 
          ## Limits\n\nMeasured on this test set alone. Text of another kind, time or language was not tried, and neither was bias\n\
          towards groups of people. It does not replace the judgement of an expert.\n\n\
          ## Repeat\n\nArable {CODE_VERSION}, configuration {digest}, seed {seed}.\n",
+        family = run.domain.base.as_ref().map_or("modernbert", |base| base.family().name()),
+        origin = origin(run),
         domain = config.name,
         task = results.name,
         kind = results.kind,
@@ -77,6 +79,18 @@ fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool) 
         digest = run.domain.digest(),
         seed = config.seed.0,
     )
+}
+
+/// How the model came to know the domain.
+fn origin(run: &Run<'_>) -> String {
+    let objective = if run.domain.config().pretrain.clm.is_some() { "causal" } else { "masked" };
+    match &run.domain.base {
+        None => format!("pretrained from scratch by {objective} language modelling"),
+        Some(base) => {
+            let (family, digest) = (base.family().name(), base.digest.short());
+            format!("a base of the family {family} (digest {digest}), trained on by {objective} language modelling")
+        }
+    }
 }
 
 fn table(results: &TaskResults) -> String {

@@ -6,7 +6,7 @@ use arable_corpus::TaskKind;
 use arable_eval::{Predictions, TagSentence};
 use arable_model::{Head, Model, Pooling};
 use arable_tensor::Device;
-use arable_tokenize::Vocabulary;
+use arable_tokenize::{Frame, Vocabulary};
 use arable_train::adapt::{EncodedExample, EncodedTarget, predict};
 
 use crate::advice::with_hint;
@@ -18,6 +18,8 @@ pub(crate) struct Encoder<'a> {
     pub kind: TaskKind,
     pub markers: &'a [String],
     pub max_length: usize,
+    /// How a sequence becomes one vector.
+    pub pooling: Pooling,
 }
 
 /// Encoded examples. A sentence that is too long for the model is several pieces.
@@ -49,7 +51,7 @@ impl Encoder<'_> {
         match self.kind {
             TaskKind::Tagging => Head::Token { num_labels },
             _ if !self.markers.is_empty() => Head::Marked { num_labels, num_markers: self.markers.len() },
-            _ => Head::Sequence { num_labels, pooling: Pooling::Mean },
+            _ => Head::Sequence { num_labels, pooling: self.pooling },
         }
     }
 
@@ -80,19 +82,21 @@ impl Encoder<'_> {
     }
 
     fn classified(&self, input: &Input, target: &Target) -> Result<EncodedExample> {
-        let (cls, sep, room) = (self.vocabulary.cls_id(), self.vocabulary.sep_id(), self.max_length - 2);
-        let (ids, positions) = match input {
+        let (Frame { between, .. }, room) = (self.vocabulary.frame(), self.room());
+        let (ids, positions, second_from) = match input {
             Input::Pair(first, second) => {
                 let (mut a, b) = (self.vocabulary.encode(first).ids, self.vocabulary.encode(second).ids);
-                a.truncate((room / 2).max((room - 1).saturating_sub(b.len())));
-                let b = &b[..b.len().min(room - 1 - a.len())];
-                ([&[cls], a.as_slice(), &[sep], b, &[sep]].concat(), Vec::new())
+                let room = room - between.len();
+                a.truncate((self.room() / 2).max(room.saturating_sub(b.len())));
+                let b = &b[..b.len().min(room - a.len())];
+                let ids = self.framed(&[a.as_slice(), between, b].concat());
+                let second_from = self.vocabulary.frame().start.len() + a.len() + between.len();
+                (ids, Vec::new(), Some(second_from))
             }
             _ => {
                 let ids = self.vocabulary.encode_marked(&input.text()).ids;
                 let (start, positions) = self.marked_window(&ids, room)?;
-                let ids = &ids[start..(start + room).min(ids.len())];
-                ([&[cls], ids, &[sep]].concat(), positions)
+                (self.framed(&ids[start..(start + room).min(ids.len())]), positions, None)
             }
         };
         let target = match target {
@@ -106,10 +110,24 @@ impl Encoder<'_> {
             }
             Target::Tags(_) => anyhow::bail!("tag a text that is not cut into words"),
         };
-        Ok(EncodedExample { ids, positions, target })
+        Ok(EncodedExample { ids, positions, second_from, target })
     }
 
-    /// Where to begin so that every marker is among `room` tokens, and where the markers then are (behind `[CLS]`).
+    /// Tokens of text in a sequence, at most.
+    fn room(&self) -> usize {
+        let Frame { start, end, .. } = self.vocabulary.frame();
+        self.max_length - start.len() - end.len()
+    }
+
+    /// A sequence with the special tokens around it: at least one token.
+    fn framed(&self, ids: &[u32]) -> Vec<u32> {
+        let Frame { start, end, .. } = self.vocabulary.frame();
+        let framed = [start, ids, end].concat();
+        if framed.is_empty() { vec![self.vocabulary.filler_id()] } else { framed }
+    }
+
+    /// Where to begin so that every marker is among `room` tokens, and where the markers then are (behind the first special
+    /// tokens).
     /// Markers too far apart are moved to the window's end.
     fn marked_window(&self, ids: &[u32], room: usize) -> Result<(usize, Vec<usize>)> {
         let find = |marker: &String| {
@@ -119,15 +137,16 @@ impl Encoder<'_> {
         let at: Vec<usize> = self.markers.iter().map(find).collect::<Result<_>>()?;
         let (Some(&first), Some(&last)) = (at.iter().min(), at.iter().max()) else { return Ok((0, Vec::new())) };
         let spare = room.saturating_sub(last + 1 - first);
+        let before = self.vocabulary.frame().start.len();
         let start = first.saturating_sub(spare / 2).min(ids.len().saturating_sub(room));
-        Ok((start, at.into_iter().map(|at| (at - start).min(room - 1) + 1).collect()))
+        Ok((start, at.into_iter().map(|at| (at - start).min(room - 1) + before).collect()))
     }
 
     fn tagged(&self, words: &[String], tags: &[String]) -> Result<Vec<EncodedExample>> {
         let (ids, firsts) = self.vocabulary.encode_words(words);
         let ends = firsts.iter().skip(1).copied().chain([ids.len()]);
         let spans: Vec<(usize, usize)> = firsts.iter().copied().zip(ends).collect();
-        let room = self.max_length - 2;
+        let (room, before) = (self.room(), self.vocabulary.frame().start.len());
         let (mut pieces, mut word) = (Vec::new(), 0);
         while word < words.len() {
             let start = spans[word].0;
@@ -136,8 +155,9 @@ impl Encoder<'_> {
             let end = piece[fits - 1].1.min(start + room);
             let tags = tags[word..word + fits].iter().map(|tag| self.label(tag)).collect::<Result<_>>()?;
             pieces.push(EncodedExample {
-                ids: [&[self.vocabulary.cls_id()], &ids[start..end], &[self.vocabulary.sep_id()]].concat(),
-                positions: piece.iter().map(|(first, _)| first - start + 1).collect(),
+                ids: self.framed(&ids[start..end]),
+                positions: piece.iter().map(|(first, _)| first - start + before).collect(),
+                second_from: None,
                 target: EncodedTarget::Tags(tags),
             });
             word += fits;

@@ -133,7 +133,7 @@ pub(crate) fn planned(run: &mut Run<'_>) -> Result<Planned> {
         .flatten();
     let known = corpus.as_ref().zip(read.as_ref());
     let vocabulary = known.map(|(corpus, read)| {
-        run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(corpus, read.reference.as_ref()))
+        run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(run, corpus, read.reference.as_ref()))
     });
     let vocabulary = vocabulary.transpose()?.flatten();
     let both = corpus.as_ref().zip(vocabulary.as_ref());

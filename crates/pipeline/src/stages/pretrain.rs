@@ -11,9 +11,9 @@ use anyhow::Result;
 use arable_core::{Digest, Seed};
 use arable_ledger::{Artifact, Draft, Fingerprint, newest_valid, seal, workspace};
 use arable_model::{Head, Model, ModelConfig};
-use arable_tokenize::Vocabulary;
+use arable_tokenize::{Role, Vocabulary};
 use arable_train::loader::Source;
-use arable_train::objective::mlm::Specials;
+use arable_train::objective::Specials;
 use arable_train::pretrain::{
     Event, HeldOutReport, MemoryConfig, Observer, PretrainConfig, Pretraining, StepReport, Text,
 };
@@ -50,13 +50,15 @@ type StageIdentity = (ModelConfig, PretrainConfig, &'static str, [Option<Digest>
 pub(crate) fn config(run: &Run<'_>, stage: &Stage) -> Result<StageIdentity> {
     let pretrain = PretrainConfig { memory: MemoryConfig::default(), ..stage.pretrain.clone() };
     let from = rollback::of_stage(run.folder(), stage)?.map(|rollback| rollback.identity());
-    let config = run.domain.config();
-    Ok((config.model.clone(), pretrain, run.device.precision().name(), [from, probe::identity(config)]))
+    let probed = probe::identity(run.domain.config());
+    Ok((run.domain.model_identity(), pretrain, run.device.precision().name(), [from, probed]))
 }
 
-/// What a stage begins with: vocabulary, tokens, the weights of the stage before, and the tasks that are probed.
+/// What a stage begins with: vocabulary, tokens, the weights of the stage before or of the model to go on from, and the
+/// tasks that are probed.
 pub(crate) fn inputs(run: &Run<'_>, made: Made<'_>) -> Result<Vec<Digest>> {
-    let before = made.before.map(weights_digest).transpose()?;
+    let base = run.domain.base.as_ref().map(|base| base.digest);
+    let before = made.before.map(weights_digest).transpose()?.or(base);
     let probed = if run.domain.config().probe.is_some() { made.tasks } else { &[] };
     let own = [made.vocabulary.digest(), made.tokens.digest()];
     Ok(own.into_iter().chain(before).chain(probed.iter().map(Artifact::digest)).collect())
@@ -149,13 +151,13 @@ impl Read {
         Ok(Self {
             train: config.sources(train).advise()?,
             held_out: everything.sources(held_out).advise()?,
-            specials: specials(words),
+            specials: specials(config, words)?,
             vocab_size: words.size(),
         })
     }
 
     pub(crate) fn view(&self) -> Text<'_> {
-        Text { train: &self.train, held_out: &self.held_out, specials: self.specials }
+        Text { train: &self.train, held_out: &self.held_out, specials: self.specials.clone() }
     }
 
     /// How often each token occurs in the sources of the mixture.
@@ -169,14 +171,16 @@ impl Read {
     }
 }
 
-/// Where a stage begins: at the weights of the stage before, or at random ones; in either case with a fresh optimizer, for
-/// which the schedule warms up again.
+/// Where a stage begins: at the weights of the stage before, of the model to go on from, or at random ones; in any case with
+/// a fresh optimizer, for which the schedule warms up again.
 pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: Made<'_>) -> Result<Pretraining> {
-    let model = match made.before {
-        Some(before) => load(before)?,
-        None => {
+    let seed = run.domain.config().seed;
+    let model = match (made.before, &run.domain.base) {
+        (Some(before), _) => load(before)?,
+        (None, Some(base)) => base.model(&tokenizer::load(made.vocabulary)?, || text.counts(), seed)?,
+        (None, None) => {
             let architecture = run.domain.config().model.architecture(text.vocab_size)?;
-            let mut model = Model::new(architecture, Head::MaskedLm, run.domain.config().seed);
+            let mut model = Model::new(architecture, Head::MaskedLm, seed);
             model.set_prior(&text.counts()?);
             model
         }
@@ -184,8 +188,11 @@ pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: M
     Ok(Pretraining::new(config, model))
 }
 
-pub(crate) fn specials(vocabulary: &Vocabulary) -> Specials {
-    Specials { cls: vocabulary.cls_id(), sep: vocabulary.sep_id(), mask: vocabulary.mask_id() }
+/// The special tokens that a stage puts in. One that hides tokens needs a stand-in for them.
+pub(crate) fn specials(config: &PretrainConfig, vocabulary: &Vocabulary) -> Result<Specials> {
+    let mask = if config.clm.is_some() { None } else { Some(vocabulary.require(Role::Mask).advise()?) };
+    let frame = vocabulary.frame();
+    Ok(Specials { start: frame.start.clone(), end: frame.end.clone(), mask })
 }
 
 /// The newest whole checkpoint. Metrics of later steps are forgotten: they will be made again, and how many is said.
@@ -275,7 +282,8 @@ impl<'r, 'a> Watch<'r, 'a> {
         let probes = Probes::load(run, made.vocabulary, made.tasks)?;
         let origin = json!({
             "stage": stage,
-            "model": run.domain.config().model,
+            "model": run.domain.model_identity(),
+            "base": run.domain.base.as_ref().map(|base| base.digest),
             "tokens": made.tokens.digest(),
             "before": made.before.map(Artifact::digest),
             "code_version": CODE_VERSION,
@@ -509,7 +517,7 @@ pub(crate) fn weights_digest(pretrained: &Artifact) -> Result<Digest> {
 pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<PretrainingFacts> {
     let model = load(plan.pretrained())?;
     let mut facts = PretrainingFacts {
-        model: run.domain.config().model.size.name().to_owned(),
+        model: run.domain.model_name().to_owned(),
         num_parameters: model.parameters().num_elements(),
         ..PretrainingFacts::default()
     };
@@ -540,8 +548,7 @@ pub(crate) fn facts(run: &Run<'_>, plan: &Plan, tokens: &Artifact) -> Result<Pre
         }
         let pretrain = &trained.stage.pretrain;
         let stage = stage_facts(&plan.trained[0].artifact, trained, &metrics, tokens)?;
-        let per_token =
-            model.architecture().flops_per_token(pretrain.mlm.mask_prob.at(0.5).get(), pretrain.max_length.at(0.5));
+        let per_token = model.architecture().flops_per_token(pretrain.asked_share(), pretrain.max_length.at(0.5));
         facts.num_tokens += stage.num_tokens;
         facts.flops += per_token * stage.num_tokens as f64;
         let Clock { wall_s, waited_s } = clock(path)?;

@@ -24,20 +24,31 @@ pub(crate) fn config(run: &Run<'_>) -> (TokenizerConfig, Vec<String>, usize) {
     (config.tokenizer.clone(), markers, lengths.max().unwrap_or_default())
 }
 
-pub(crate) fn inputs(corpus: &Artifact, reference: Option<&Artifact>) -> Vec<Digest> {
-    [corpus].into_iter().chain(reference).map(Artifact::digest).collect()
+pub(crate) fn inputs(run: &Run<'_>, corpus: &Artifact, reference: Option<&Artifact>) -> Vec<Digest> {
+    let made = [corpus].into_iter().chain(reference).map(Artifact::digest);
+    made.chain(run.domain.base.as_ref().map(|base| base.digest)).collect()
 }
 
-/// Trains the vocabulary on the corpus and measures how it fits held-out text.
+/// Trains the vocabulary on the corpus, or takes that of the model to go on from with the tasks' markers added, and measures
+/// how it fits held-out text.
 pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact, reference: Option<&Artifact>) -> Result<Artifact> {
     let config = config(run);
-    run.stage("tokenizer", &config, &inputs(corpus, reference), |_, draft| {
+    let inputs = inputs(run, corpus, reference);
+    run.stage("tokenizer", &config, &inputs, |run, draft| {
         let (tokenizer, markers, max_length) = &config;
         let trained =
             |documents: &Documents| with_texts(documents, None, |texts| train(tokenizer, texts, markers).advise());
-        let vocabulary = trained(&corpus::train(corpus)?)?;
+        let base = run.domain.base.as_ref();
+        let vocabulary = match base {
+            Some(base) => {
+                base.vocabulary()?.with_special_tokens(&[&tokenizer.special_tokens[..], markers].concat()).advise()?
+            }
+            None => trained(&corpus::train(corpus)?)?,
+        };
         vocabulary.save(draft.path(), *max_length).advise()?;
         let held_out: Vec<String> = with_texts(&corpus::held_out(corpus)?, None, |texts| Ok(texts.collect()))?;
+        // Beside a vocabulary that was not trained here, one of another size tells nothing.
+        let reference = reference.filter(|_| base.is_none());
         let general = reference.map(|general| trained(&documents::load(general)?)).transpose()?;
         let fertility_general = general.map(|general| fertility(&general, &held_out));
         let facts = TokenizerFacts {

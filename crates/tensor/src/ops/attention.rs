@@ -1,4 +1,5 @@
-//! Softmax attention over packed sequences with rotary positions, full or within a window.
+//! Softmax attention over packed sequences, with rotary positions or none, full, causal or within a window, with as many
+//! heads of keys and values as of queries or fewer (Ainslie et al. 2023, grouped queries).
 //!
 //! Scores exist for one block of queries at a time and are computed again in the backward pass (Dao et al. 2022 on
 //! recomputation; Su et al. 2021 on rotary positions).
@@ -37,13 +38,6 @@ impl Rotary {
             cos: (0..max_length * half).map(|i| angle(i).cos()).collect(),
             sin: (0..max_length * half).map(|i| angle(i).sin()).collect(),
         }
-    }
-
-    /// Tables that turn nothing.
-    #[cfg(test)]
-    pub(crate) fn still(head_dim: usize, max_length: usize) -> Self {
-        let len = max_length * head_dim / 2;
-        Self { cos: vec![1.0; len].into(), sin: vec![0.0; len].into() }
     }
 }
 
@@ -142,12 +136,35 @@ fn turn(x: [f32; LANES], y: [f32; LANES], cos: [f32; LANES], sin: [f32; LANES]) 
 /// Shape of an attention layer.
 #[derive(Clone, Debug)]
 pub struct AttentionShape {
-    /// Number of heads; it divides the hidden size.
+    /// Heads of queries.
     pub num_heads: usize,
-    /// How far a query looks to either side, in tokens; `None` is everywhere.
+    /// Heads of keys and of values; it divides `num_heads`, and as many heads of queries as follow one another share one.
+    pub num_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// How far a query looks back, and ahead where it may, in tokens; `None` is everywhere.
     pub half_window: Option<usize>,
-    /// Positions.
-    pub rotary: Rotary,
+    /// Whether a query sees itself and what is before it alone.
+    pub is_causal: bool,
+    /// Positions, where attention is what tells them.
+    pub rotary: Option<Rotary>,
+}
+
+impl AttentionShape {
+    /// Columns of queries, keys and values side by side.
+    pub fn num_cols(&self) -> usize {
+        (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+    }
+
+    /// The column at which a part begins.
+    fn start(&self, part: Part) -> usize {
+        let heads = match part {
+            Part::Queries => 0,
+            Part::Keys => self.num_heads,
+            Part::Values => self.num_heads + self.num_kv_heads,
+        };
+        heads * self.head_dim
+    }
 }
 
 struct Attention {
@@ -157,16 +174,17 @@ struct Attention {
 }
 
 impl Tape<'_> {
-    /// `qkv [n, 3 hidden]` (queries, keys, values, each head after head) `-> [n, hidden]`, scores scaled by
+    /// `qkv [n, num_cols]` (queries, keys, values, each head after head) `-> [n, num_heads * head_dim]`, scores scaled by
     /// `1 / sqrt(head_dim)`, each sequence on its own.
     ///
     /// # Panics
-    /// When a sequence is longer than the rotary tables.
+    /// When a sequence is longer than the rotary tables, or the columns are not those of the shape.
     pub fn attention(&mut self, qkv: Var, sequences: &Sequences, shape: &AttentionShape) -> Var {
         let device = self.device();
         let input = self.value(qkv);
         assert_eq!(input.rows(), sequences.num_rows(), "sequences cover the rows");
-        let hidden = input.cols() / 3;
+        assert_eq!(input.cols(), shape.num_cols(), "heads fill the columns");
+        let hidden = shape.num_heads * shape.head_dim;
         let mut output = device.stale_in(input.format(), input.rows(), hidden);
         let ranges: Vec<_> = sequences.iter().collect();
         by_format!(input.format(), T => for_ranges(device, T::all_mut(&mut output), hidden, &ranges, |idx, output| {
@@ -183,11 +201,11 @@ impl Op for Attention {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let device = backprop.device;
         let input = backprop.value(self.qkv);
-        let (hidden, shape) = (grad.cols(), &self.shape);
-        let mut d_input = device.stale_in(input.format(), input.rows(), 3 * hidden);
+        let (hidden, cols, shape) = (grad.cols(), input.cols(), &self.shape);
+        let mut d_input = device.stale_in(input.format(), input.rows(), cols);
         let ranges: Vec<_> = self.sequences.iter().collect();
         by_format!(input.format(), T => {
-            for_ranges(device, T::all_mut(&mut d_input), 3 * hidden, &ranges, |idx, d_input| {
+            for_ranges(device, T::all_mut(&mut d_input), cols, &ranges, |idx, d_input| {
                 let rows = ranges[idx].clone();
                 let sequence = Sequence::new::<T>(device, shape, input, &rows);
                 sequence.backward(&T::all(&grad)[rows.start * hidden..rows.end * hidden], d_input);
@@ -197,45 +215,57 @@ impl Op for Attention {
     }
 }
 
-/// The queries and keys of a sequence, rotated, and its values, heads side by side.
+/// The queries, keys and values of a sequence, heads side by side.
 struct Sequence<'a> {
     device: &'a Device,
     shape: &'a AttentionShape,
-    /// `[length, 2 hidden]`.
-    rotated: Tensor,
+    /// Queries and keys after rotation, where there is one.
+    rotated: Option<Tensor>,
     input: &'a Tensor,
     first_row: usize,
+    length: usize,
 }
 
 impl<'a> Sequence<'a> {
     fn new<T: Element>(device: &'a Device, shape: &'a AttentionShape, input: &'a Tensor, rows: &Range<usize>) -> Self {
-        let (cols, hidden) = (input.cols(), input.cols() / 3);
-        let mut rotated = device.stale_in(input.format(), rows.len(), 2 * hidden);
-        let heads = (2 * shape.num_heads, hidden / shape.num_heads);
-        let from = &T::all(input)[rows.start * cols..rows.end * cols];
-        rotate(&shape.rotary, from, T::all_mut(&mut rotated), (cols, 2 * hidden), heads, 1.0);
-        Self { device, shape, rotated, input, first_row: rows.start }
+        let (cols, turned) = (input.cols(), shape.start(Part::Values));
+        let heads = (shape.num_heads + shape.num_kv_heads, shape.head_dim);
+        let rotated = shape.rotary.as_ref().map(|rotary| {
+            let mut rotated = device.stale_in(input.format(), rows.len(), turned);
+            let from = &T::all(input)[rows.start * cols..rows.end * cols];
+            rotate(rotary, from, T::all_mut(&mut rotated), (cols, turned), heads, 1.0);
+            rotated
+        });
+        Self { device, shape, rotated, input, first_row: rows.start, length: rows.len() }
     }
 
     fn head(&self, head: usize) -> Head<'_> {
-        let hidden = self.input.cols() / 3;
-        let dim = hidden / self.shape.num_heads;
-        Head { sequence: self, first_col: head * dim, dim, hidden }
+        let AttentionShape { num_heads, num_kv_heads, head_dim: dim, .. } = *self.shape;
+        let group = num_heads / num_kv_heads;
+        let (query_col, key_col) = (head * dim, head / group * dim);
+        Head { sequence: self, query_col, key_col, dim, is_first: head.is_multiple_of(group) }
     }
 
     /// Gradients are summed in f32, by the rotated queries and keys, and turned back at the end.
     fn backward<T: Element>(&self, d_out: &[T], d_input: &mut [T]) {
-        let (length, hidden) = (self.rotated.rows(), self.input.cols() / 3);
-        let mut sums = self.device.stale(length, 3 * hidden);
-        if length > BLOCK {
+        let (shape, cols) = (self.shape, self.input.cols());
+        let mut sums = self.device.stale(self.length, cols);
+        if self.length > BLOCK {
             sums.host_mut().fill(0.0);
         }
-        for head in 0..self.shape.num_heads {
+        for head in 0..shape.num_heads {
             self.head(head).backward(d_out, sums.host_mut());
         }
-        let (heads, stride) = ((2 * self.shape.num_heads, hidden / self.shape.num_heads), 3 * hidden);
-        rotate(&self.shape.rotary, sums.host(), d_input, (stride, stride), heads, -1.0);
-        convert_rows(&sums.host()[2 * hidden..], &mut d_input[2 * hidden..], stride, hidden);
+        let values = shape.start(Part::Values);
+        let first = match &shape.rotary {
+            Some(rotary) => {
+                let heads = (shape.num_heads + shape.num_kv_heads, shape.head_dim);
+                rotate(rotary, sums.host(), d_input, (cols, cols), heads, -1.0);
+                values
+            }
+            None => 0,
+        };
+        convert_rows(&sums.host()[first..], &mut d_input[first..], cols, cols - first);
     }
 }
 
@@ -250,9 +280,13 @@ enum Part {
 /// One head of a sequence.
 struct Head<'a> {
     sequence: &'a Sequence<'a>,
-    first_col: usize,
+    /// Its first column among the queries, and in the output.
+    query_col: usize,
+    /// Its first column among the keys, and among the values.
+    key_col: usize,
     dim: usize,
-    hidden: usize,
+    /// Whether no head before shares its keys.
+    is_first: bool,
 }
 
 impl<'a> Head<'a> {
@@ -261,30 +295,36 @@ impl<'a> Head<'a> {
     }
 
     fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
-        let (length, half_window) = (self.sequence.rotated.rows(), self.sequence.shape.half_window);
+        let &Sequence { length, shape, .. } = self.sequence;
+        let back = shape.half_window.unwrap_or(length);
+        let ahead = if shape.is_causal { 0 } else { back };
         (0..length).step_by(BLOCK).map(move |first| {
             let rows = BLOCK.min(length - first);
-            let reach = half_window.unwrap_or(length);
-            let keys = first.saturating_sub(reach)..(first + rows).saturating_add(reach).min(length);
-            Block { first, rows, first_key: keys.start, num_keys: keys.len(), reach }
+            let keys = first.saturating_sub(back)..(first + rows).saturating_add(ahead).min(length);
+            Block { first, rows, first_key: keys.start, num_keys: keys.len(), back, ahead }
         })
+    }
+
+    /// The column at which the head begins in all columns.
+    fn col(&self, part: Part) -> usize {
+        let col = if matches!(part, Part::Queries) { self.query_col } else { self.key_col };
+        self.sequence.shape.start(part) + col
     }
 
     fn some(&self, part: Part, first: usize, rows: usize) -> MatRef<'a> {
         let &Sequence { ref rotated, input, first_row, .. } = self.sequence;
-        let (tensor, row, col) = match part {
-            Part::Queries => (rotated, first, self.first_col),
-            Part::Keys => (rotated, first, self.hidden + self.first_col),
-            Part::Values => (input, first_row + first, 2 * self.hidden + self.first_col),
+        let (tensor, row) = match (part, rotated) {
+            (Part::Queries | Part::Keys, Some(rotated)) => (rotated, first),
+            _ => (input, first_row + first),
         };
         by_format!(tensor.format(), T => {
-            T::mat(&T::all(tensor)[row * tensor.cols() + col..], rows, self.dim, tensor.cols())
+            T::mat(&T::all(tensor)[row * tensor.cols() + self.col(part)..], rows, self.dim, tensor.cols())
         })
     }
 
     fn sums<'t>(&self, sums: &'t mut [f32], part: Part, first: usize, rows: usize) -> MatMut<'t> {
-        let start = (first * 3 + part as usize) * self.hidden + self.first_col;
-        MatMut::strided(&mut sums[start..], rows, self.dim, 3 * self.hidden)
+        let cols = self.sequence.input.cols();
+        MatMut::strided(&mut sums[first * cols + self.col(part)..], rows, self.dim, cols)
     }
 
     /// Attention probabilities of a block, zero outside the window.
@@ -303,11 +343,17 @@ impl<'a> Head<'a> {
         scores
     }
 
+    /// Columns of the output.
+    fn hidden(&self) -> usize {
+        self.sequence.shape.num_heads * self.dim
+    }
+
     fn forward<T: Element>(&self, output: &mut [T]) {
+        let hidden = self.hidden();
         for block in self.blocks() {
             let probabilities = self.probabilities(&block);
-            let c = &mut output[block.first * self.hidden + self.first_col..];
-            let c = T::mat_mut(c, block.rows, self.dim, self.hidden);
+            let c = &mut output[block.first * hidden + self.query_col..];
+            let c = T::mat_mut(c, block.rows, self.dim, hidden);
             let values = self.some(Part::Values, block.first_key, block.num_keys);
             self.device().matmul_here(c, Init::Zero, probabilities.mat(), values);
         }
@@ -315,12 +361,12 @@ impl<'a> Head<'a> {
 
     /// Adds to the gradients by the head's queries, keys and values, the first two as they are after rotation.
     fn backward<T: Element>(&self, d_out: &[T], sums: &mut [f32]) {
-        let length = self.sequence.rotated.rows();
-        let init = if length > BLOCK { Init::Add } else { Init::Zero };
+        let hidden = self.hidden();
+        let init = if self.sequence.length > BLOCK || !self.is_first { Init::Add } else { Init::Zero };
         for block in self.blocks() {
             let Block { first, rows, first_key, num_keys, .. } = block;
             let probabilities = self.probabilities(&block);
-            let d_o = T::mat(&d_out[first * self.hidden + self.first_col..], rows, self.dim, self.hidden);
+            let d_o = T::mat(&d_out[first * hidden + self.query_col..], rows, self.dim, hidden);
             let d_values = self.sums(sums, Part::Values, first_key, num_keys);
             self.device().matmul_here(d_values, init, probabilities.mat().t(), d_o);
             let d_scores = self.d_scores(&block, &probabilities, d_o);
@@ -351,15 +397,16 @@ struct Block {
     rows: usize,
     first_key: usize,
     num_keys: usize,
-    reach: usize,
+    back: usize,
+    ahead: usize,
 }
 
 impl Block {
     /// The keys that the block's query `i` sees, counted from the block's first key.
     fn keys_seen(&self, i: usize) -> Range<usize> {
         let query = self.first + i;
-        let start = query.saturating_sub(self.reach).max(self.first_key) - self.first_key;
-        let end = query.saturating_add(self.reach).saturating_add(1).saturating_sub(self.first_key).min(self.num_keys);
+        let start = query.saturating_sub(self.back).max(self.first_key) - self.first_key;
+        let end = query.saturating_add(self.ahead).saturating_add(1).saturating_sub(self.first_key).min(self.num_keys);
         start..end
     }
 }

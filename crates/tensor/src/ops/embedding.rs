@@ -1,59 +1,70 @@
-//! Rows of a table by token id.
+//! Rows of tables: tokens by their ids, places by their numbers.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::ops::for_rows;
+use crate::ops::{add_to_row, for_rows};
 use crate::parameters::{ParameterId, Scattered};
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
-struct Embedding {
-    ids: Vec<u32>,
-    table: ParameterId,
-}
+/// The rows of one table for each token.
+pub type Lookup = (Vec<u32>, ParameterId);
 
-/// Rows of the table per job of the backward pass.
+struct Embedding(Vec<Lookup>);
+
+/// Rows of a table per job of the backward pass.
 const TABLE_ROWS_PER_JOB: usize = 512;
 
 impl Tape<'_> {
-    /// `ids [n] -> table[ids] [n, hidden]`.
+    /// The sum over tables of `table[ids] [n, hidden]`: a token as what it is, where it stands, which text it is of.
     ///
     /// # Panics
-    /// When an id is not in the table.
-    pub fn embedding(&mut self, ids: Vec<u32>, table: ParameterId) -> Var {
-        let (device, weights) = (self.device(), self.parameters().value(table));
-        let cols = self.parameters().spec(table).shape[1];
-        let mut y = device.stale(ids.len(), cols);
+    /// When there is no table, when an id is not in its table, or when tables differ in width or number of ids.
+    pub fn embedding(&mut self, lookups: Vec<Lookup>) -> Var {
+        let (device, parameters) = (self.device(), self.parameters());
+        let (num_rows, cols) = (lookups[0].0.len(), parameters.spec(lookups[0].1).shape[1]);
+        for (ids, table) in &lookups {
+            assert_eq!((ids.len(), parameters.spec(*table).shape[1]), (num_rows, cols), "tables of one width");
+        }
+        let mut y = device.stale(num_rows, cols);
         for_rows(device, y.host_mut(), cols, |first, rows| {
-            for (row, &id) in rows.chunks_exact_mut(cols).zip(&ids[first..]) {
-                row.copy_from_slice(&weights[id as usize * cols..][..cols]);
+            for (i, row) in rows.chunks_exact_mut(cols).enumerate() {
+                let mut entries = lookups
+                    .iter()
+                    .map(|(ids, table)| &parameters.value(*table)[ids[first + i] as usize * cols..][..cols]);
+                entries.by_ref().take(1).for_each(|entry| row.copy_from_slice(entry));
+                entries.for_each(|entry| add_to_row(row, entry));
             }
         });
-        self.push(y, Embedding { ids, table })
+        self.push(y, Embedding(lookups))
     }
 }
 
 impl Op for Embedding {
-    /// Each job owns a range of the table's rows and adds to them in the order of the tokens.
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
-        let device = backprop.device;
-        let cols = grad.cols();
-        let parameters = backprop.parameters;
-        let Scattered { sums, touched } = backprop.gradients().scattered_mut(parameters, self.table);
-        let jobs = sums.par_chunks_mut(TABLE_ROWS_PER_JOB * cols).zip(touched.par_chunks_mut(TABLE_ROWS_PER_JOB));
-        device.install(|| {
-            jobs.enumerate().for_each(|(job, (rows, touched))| {
-                let first = job * TABLE_ROWS_PER_JOB;
-                for (token, &id) in self.ids.iter().enumerate() {
-                    let Some(idx) = (id as usize).checked_sub(first).filter(|&idx| idx < touched.len()) else {
-                        continue;
-                    };
-                    touched[idx] = true;
-                    for (sum, term) in rows[idx * cols..][..cols].iter_mut().zip(grad.row(token)) {
-                        *sum += term;
-                    }
-                }
+        for (ids, table) in &self.0 {
+            let (device, parameters) = (backprop.device, backprop.parameters);
+            let Scattered { sums, touched } = backprop.gradients().scattered_mut(parameters, *table);
+            let sums = sums.par_chunks_mut(TABLE_ROWS_PER_JOB * grad.cols());
+            let jobs = sums.zip(touched.par_chunks_mut(TABLE_ROWS_PER_JOB)).enumerate();
+            device.install(|| {
+                jobs.for_each(|(job, (sums, touched))| {
+                    let first = job * TABLE_ROWS_PER_JOB;
+                    scatter(ids, &grad, first..first + touched.len(), sums, touched);
+                });
             });
-        });
+        }
+    }
+}
+
+/// Adds the gradients of tokens to the rows `range` of a table, in the order of the tokens.
+fn scatter(ids: &[u32], grad: &Tensor, range: Range<usize>, sums: &mut [f32], touched: &mut [bool]) {
+    let cols = grad.cols();
+    for (token, &id) in ids.iter().enumerate().filter(|(_, id)| range.contains(&(**id as usize))) {
+        let idx = id as usize - range.start;
+        touched[idx] = true;
+        add_to_row(&mut sums[idx * cols..][..cols], grad.row(token));
     }
 }

@@ -1,61 +1,68 @@
 //! `y = x W^T + b`.
 
+use crate::element::{Element, by_format};
 use crate::kernels::{Init, MatRef};
-use crate::ops::add_column_sums;
+use crate::ops::{add_column_sums, for_rows};
 use crate::parameters::ParameterId;
+use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::{Format, Tensor};
 
 struct Linear {
     x: Var,
     weight: ParameterId,
-    start: Start,
+    bias: Option<ParameterId>,
+    onto: Option<Var>,
 }
 
-/// What the products are added to.
-#[derive(Clone, Copy)]
-enum Start {
-    Zero,
-    Bias(ParameterId),
-    Onto(Var),
+vectorized! {
+    /// `y = rows + bias`, row by row.
+    fn add_bias(y: &mut [f32], rows: &[f32], bias: &[f32]) {
+        for (y, row) in y.chunks_exact_mut(bias.len()).zip(rows.chunks_exact(bias.len())) {
+            for ((y, x), bias) in y.iter_mut().zip(row).zip(bias) {
+                *y = x + bias;
+            }
+        }
+    }
 }
 
 impl Tape<'_> {
-    /// `x [n, in] -> x W^T [n, out]` in `format`, with `weight [out, in]`.
-    pub fn linear(&mut self, x: Var, weight: ParameterId, format: Format) -> Var {
-        self.linear_from(x, weight, Start::Zero, format)
+    /// `x [n, in] -> x W^T + b [n, out]` in `format`, with `weight [out, in]` and `bias [out]`, if any.
+    pub fn linear(&mut self, x: Var, weight: ParameterId, bias: Option<ParameterId>, format: Format) -> Var {
+        self.linear_from(Linear { x, weight, bias, onto: None }, format)
     }
 
-    /// `x [n, in] -> x W^T + b [n, out]` with `weight [out, in]` and `bias [out]`.
-    pub fn linear_with_bias(&mut self, x: Var, weight: ParameterId, bias: ParameterId) -> Var {
-        self.linear_from(x, weight, Start::Bias(bias), Format::F32)
+    /// `x [n, in] -> onto + x W^T + b [n, out]` with `weight [out, in]`, `bias [out]`, if any, and `onto [n, out]`: a
+    /// branch of a residual network ends.
+    pub fn linear_onto(&mut self, x: Var, weight: ParameterId, bias: Option<ParameterId>, onto: Var) -> Var {
+        self.linear_from(Linear { x, weight, bias, onto: Some(onto) }, Format::F32)
     }
 
-    /// `x [n, in] -> onto + x W^T [n, out]` with `weight [out, in]`, `onto [n, out]`: a branch of a residual network ends.
-    pub fn linear_onto(&mut self, x: Var, weight: ParameterId, onto: Var) -> Var {
-        self.linear_from(x, weight, Start::Onto(onto), Format::F32)
-    }
-
-    fn linear_from(&mut self, x: Var, weight: ParameterId, start: Start, format: Format) -> Var {
+    fn linear_from(&mut self, op: Linear, format: Format) -> Var {
         let (device, parameters) = (self.device(), self.parameters());
-        let shape = &parameters.spec(weight).shape;
+        let shape = &parameters.spec(op.weight).shape;
         let (outputs, inputs) = (shape[0], shape[1]);
-        let x_value = self.value(x);
-        assert_eq!(x_value.cols(), inputs, "inputs of {}", parameters.spec(weight).name);
-        let mut y = device.stale_in(format, x_value.rows(), outputs);
-        let init = match start {
-            Start::Zero => Init::Zero,
-            Start::Bias(bias) => Init::Bias(parameters.value(bias)),
-            Start::Onto(onto) => Init::Rows(self.value(onto).host()),
+        let x = self.value(op.x);
+        assert_eq!(x.cols(), inputs, "inputs of {}", parameters.spec(op.weight).name);
+        let mut y = device.stale_in(format, x.rows(), outputs);
+        let init = match (op.onto, op.bias.map(|bias| parameters.value(bias))) {
+            (None, None) => Init::Zero,
+            (None, Some(bias)) => Init::Bias(bias),
+            (Some(onto), None) => Init::Rows(self.value(onto).host()),
+            (Some(onto), Some(bias)) => {
+                let rows = self.value(onto).host();
+                for_rows(device, y.host_mut(), outputs, |first, y| add_bias(y, &rows[first * outputs..], bias));
+                Init::Add
+            }
         };
-        match self.packed(weight) {
-            Some(packed) => device.matmul_packed(y.mat_mut(), init, x_value.mat(), &packed),
+        match self.packed(op.weight) {
+            Some(packed) => device.matmul_packed(y.mat_mut(), init, x.mat(), &packed),
             None => {
-                let w = MatRef::new(parameters.value(weight), outputs, inputs);
-                device.matmul_into(y.mat_mut(), init, x_value.mat(), w.t());
+                let w = MatRef::new(parameters.value(op.weight), outputs, inputs);
+                device.matmul_into(y.mat_mut(), init, x.mat(), w.t());
             }
         }
-        self.push_like(x, y, Linear { x, weight, start })
+        self.push_like(op.x, y, op)
     }
 }
 
@@ -68,13 +75,14 @@ impl Op for Linear {
             let (dy, x) = (grad.mat().some_rows(rows.clone()), x.mat().some_rows(rows));
             device.matmul(backprop.gradient(self.weight), Init::Add, dy.t(), x);
         }
+        if let Some(bias) = self.bias {
+            by_format!(grad.format(), T => add_column_sums::<T>(device, backprop.gradient(bias), T::all(&grad)));
+        }
         let mut dx = device.stale_in(x.format(), x.rows(), x.cols());
         device.matmul_into(dx.mat_mut(), Init::Zero, grad.mat(), w);
         backprop.give(self.x, dx);
-        match self.start {
-            Start::Zero => {}
-            Start::Bias(bias) => add_column_sums(device, backprop.gradient(bias), grad.host()),
-            Start::Onto(onto) => backprop.give(onto, grad),
+        if let Some(onto) = self.onto {
+            backprop.give(onto, grad);
         }
     }
 }

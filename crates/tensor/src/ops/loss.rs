@@ -94,7 +94,7 @@ impl Tape<'_> {
     }
 
     /// `scale` times the summed cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight
-    /// [vocab, hidden]`, `bias [vocab]`. Logits exist for a few hundred rows at a time.
+    /// [vocab, hidden]`, `bias [vocab]`, if any. Logits exist for a few hundred rows at a time.
     ///
     /// The gradients are computed with the logits: those by the parameters are added at once, so that the loss has to
     /// be what the tape runs backwards from. What was found is added to `found`.
@@ -104,7 +104,7 @@ impl Tape<'_> {
     pub fn linear_cross_entropy(
         &mut self,
         x: Var,
-        (weight, bias): (ParameterId, ParameterId),
+        (weight, bias): (ParameterId, Option<ParameterId>),
         targets: &[u32],
         scale: f32,
         found: &mut VocabularyLoss,
@@ -116,12 +116,13 @@ impl Tape<'_> {
         let (vocab, hidden) = (parameters.spec(weight).shape[0], parameters.spec(weight).shape[1]);
         let w = MatRef::new(parameters.value(weight), vocab, hidden);
         let (forward, back) = (device.pack(w.t()), record.then(|| device.pack(w)));
+        let init = bias.map_or(Init::Zero, |bias| Init::Bias(parameters.value(bias)));
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
         let mut sum = 0.0;
         for rows in chunks {
             let x_mat = MatRef::new(x_value.host(), targets.len(), hidden).some_rows(rows.clone());
             let mut logits = device.stale(rows.len(), vocab);
-            device.matmul_packed(logits.mat_mut(), Init::Bias(parameters.value(bias)), x_mat, &forward);
+            device.matmul_packed(logits.mat_mut(), init, x_mat, &forward);
             let losses = softmax_backward(device, logits.host_mut(), vocab, &targets[rows.clone()], scale);
             for (loss, right) in losses {
                 sum += f64::from(loss);
@@ -133,7 +134,9 @@ impl Tape<'_> {
                 let dx = &mut dx.host_mut()[rows.start * hidden..rows.end * hidden];
                 device.matmul_packed(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
                 device.matmul(gradients.of_mut(parameters, weight), Init::Add, dy.t(), x_mat);
-                add_column_sums(device, gradients.of_mut(parameters, bias), logits.host());
+                if let Some(bias) = bias {
+                    add_column_sums(device, gradients.of_mut(parameters, bias), logits.host());
+                }
             }
         }
         self.push(device.tensor(1, 1, &[scale * sum as f32]), Ready { x, dx })

@@ -135,12 +135,19 @@ vectorized! {
     }
 
     /// Adds to `sums` the columns of `rows` from `first_col` on, rows of width `cols` in order.
-    fn add_columns(sums: &mut [f32], rows: &[f32], cols: usize, first_col: usize) {
+    fn add_columns<T: Element>(sums: &mut [f32], rows: &[T], cols: usize, first_col: usize) {
         for row in rows.chunks_exact(cols) {
             for (sum, value) in sums.iter_mut().zip(&row[first_col..]) {
-                *sum += value;
+                *sum += value.get();
             }
         }
+    }
+}
+
+/// `sum += term`, element by element, on the calling thread.
+pub(crate) fn add_to_row(sum: &mut [f32], term: &[f32]) {
+    for (sum, term) in sum.iter_mut().zip(term) {
+        *sum += term;
     }
 }
 
@@ -158,7 +165,7 @@ pub(crate) fn add_scaled(device: &Device, sum: &mut [f32], term: &[f32], scale: 
 }
 
 /// Adds the column sums of the row-major `rows` to `sums`, rows in order inside fixed blocks of columns.
-pub(crate) fn add_column_sums(device: &Device, sums: &mut [f32], rows: &[f32]) {
+pub(crate) fn add_column_sums<T: Element>(device: &Device, sums: &mut [f32], rows: &[T]) {
     const COLS_PER_JOB: usize = 64;
     let cols = sums.len();
     let blocks = sums.par_chunks_mut(COLS_PER_JOB).enumerate();

@@ -10,14 +10,14 @@ use crate::ops::attention::{AttentionShape, Rotary};
 use crate::ops::dropout::DropoutMask;
 use crate::ops::loss::VocabularyLoss;
 use crate::{
-    AdamW, AdamWConfig, Device, Format, Gradients, ParameterId, ParameterSpec, Parameters, Precision, Sequences, Tape,
-    Tensor, Var,
+    Activation, AdamW, AdamWConfig, Device, Format, Gradients, Norm, NormKind, ParameterId, ParameterSpec, Parameters,
+    Precision, Sequences, Tape, Tensor, Var,
 };
 
 /// Named matrices: `(rows, cols, values)`; integers as floats.
 type Inputs = BTreeMap<String, (usize, usize, Vec<f32>)>;
 
-/// One operation on named inputs: `x` (or `qkv`, `logits`) is on the tape, the rest are parameters.
+/// One operation on named inputs: `x` (or `qkv`, `logits`) and `onto` are on the tape, the rest are parameters.
 struct Case {
     name: String,
     inputs: Inputs,
@@ -45,9 +45,7 @@ fn cases() -> Vec<Case> {
         let rows = values.len() / cols;
         cases.entry(case.to_owned()).or_default().insert(name.to_owned(), (rows, cols, values));
     }
-    let cases = cases.into_iter().map(|(name, inputs)| Case { meta: meta["cases"][&name].clone(), name, inputs });
-    // A norm with a bias is not in the architectures that we build.
-    cases.filter(|case| case.name != "layer_norm/weight_bias").collect()
+    cases.into_iter().map(|(name, inputs)| Case { meta: meta["cases"][&name].clone(), name, inputs }).collect()
 }
 
 fn integers(inputs: &Inputs, name: &str) -> Vec<usize> {
@@ -58,7 +56,8 @@ fn sequences(inputs: &Inputs) -> Sequences {
     Sequences::of_lengths(integers(inputs, "cu_seqlens").windows(2).map(|pair| pair[1] - pair[0]))
 }
 
-const ON_TAPE: [&str; 3] = ["x", "qkv", "logits"];
+const ON_TAPE: [&str; 4] = ["x", "qkv", "logits", "onto"];
+const PARAMETERS: [&str; 4] = ["weight", "weight_1", "weight_2", "bias"];
 
 /// As [`run_in`], in f32.
 fn run(case: &Case, inputs: &Inputs, num_threads: usize) -> BTreeMap<String, Vec<f32>> {
@@ -66,7 +65,7 @@ fn run(case: &Case, inputs: &Inputs, num_threads: usize) -> BTreeMap<String, Vec
 }
 
 /// Operations whose inputs are as narrow as the device's activations.
-const NARROW: [&str; 3] = ["linear", "geglu", "attention"];
+const NARROW: [&str; 7] = ["linear", "linear_onto", "activation", "geglu", "gated", "attention", "causal_attention"];
 
 /// What a case computes, and its gradients given `d_out`, by name.
 fn run_in(case: &Case, inputs: &Inputs, num_threads: usize, precision: Precision) -> BTreeMap<String, Vec<f32>> {
@@ -75,10 +74,10 @@ fn run_in(case: &Case, inputs: &Inputs, num_threads: usize, precision: Precision
     let format = if is_narrow { device.activations() } else { Format::F32 };
     let mut parameters = Parameters::default();
     let mut ids = BTreeMap::new();
-    for name in ["weight", "bias"].into_iter().filter(|&name| inputs.contains_key(name)) {
+    for name in PARAMETERS.into_iter().filter(|&name| inputs.contains_key(name)) {
         let (rows, cols, values) = &inputs[name];
-        let op = case.name.split('/').next().unwrap();
-        let spec = if name == "bias" || op == "layer_norm" {
+        let is_norm = case.name.split('/').next().unwrap().ends_with("_norm");
+        let spec = if name == "bias" || is_norm {
             ParameterSpec::vector(name, *cols)
         } else {
             ParameterSpec::matrix(name, *rows, *cols)
@@ -87,38 +86,61 @@ fn run_in(case: &Case, inputs: &Inputs, num_threads: usize, precision: Precision
     }
     let mut gradients = Gradients::zeros(&parameters);
     let mut tape = Tape::recording(&device, &parameters, &mut gradients);
-    let name = ON_TAPE.into_iter().find(|&name| inputs.contains_key(name));
-    let x = name.map(|name| {
-        let (rows, cols, values) = &inputs[name];
-        tape.input(device.tensor_in(format, *rows, *cols, values))
-    });
-    let y = build(case, inputs, &mut tape, x, &ids);
+    let names: Vec<&str> = ON_TAPE.into_iter().filter(|&name| inputs.contains_key(name)).collect();
+    let on_tape: Vec<Var> = names
+        .iter()
+        .map(|&name| {
+            let (rows, cols, values) = &inputs[name];
+            let format = if name == "onto" { Format::F32 } else { format };
+            tape.input(device.tensor_in(format, *rows, *cols, values))
+        })
+        .collect();
+    let y = build(case, inputs, &mut tape, &on_tape, &ids);
     let mut found = BTreeMap::from([("out".to_owned(), tape.value(y).to_vec())]);
     let (rows, cols) = (tape.value(y).rows(), tape.value(y).cols());
     let seed = device.tensor_in(tape.value(y).format(), rows, cols, &inputs["d_out"].2);
-    let d_x: Vec<Tensor> = tape.backward_with(y, seed, &Vec::from_iter(x));
-    if let Some(name) = name {
-        found.insert(format!("d_{name}"), d_x[0].to_vec());
-    }
+    let grads: Vec<Tensor> = tape.backward_with(y, seed, &on_tape);
+    found.extend(names.iter().zip(grads).map(|(name, grad)| (format!("d_{name}"), grad.to_vec())));
     for (name, id) in ids {
         found.insert(format!("d_{name}"), gradients.of(&parameters, id).to_vec());
     }
     found
 }
 
-fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, x: Option<Var>, ids: &BTreeMap<&str, ParameterId>) -> Var {
-    let x = x.unwrap_or_else(|| tape.input(tape.device().tensor(1, 1, &[0.0])));
+fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, on_tape: &[Var], ids: &BTreeMap<&str, ParameterId>) -> Var {
+    let x = on_tape.first().copied().unwrap_or_else(|| tape.input(tape.device().tensor(1, 1, &[0.0])));
     let ints = |name: &str| integers(inputs, name).into_iter().map(|id| id as u32).collect::<Vec<_>>();
+    let (narrow, bias) = (tape.device().activations(), ids.get("bias").copied());
+    let norm = |kind, weight: &str| Norm { kind, weight: ids[weight], bias, eps: 1e-5 };
+    let count = |key: &str| case.meta[key].as_u64().unwrap() as usize;
     match case.name.split('/').next().unwrap() {
-        "embedding" => tape.embedding(ints("ids"), ids["weight"]),
-        "linear" => match ids.get("bias") {
-            Some(&bias) => tape.linear_with_bias(x, ids["weight"], bias),
-            None => tape.linear(x, ids["weight"], tape.device().activations()),
-        },
-        "layer_norm" => tape.layer_norm(x, ids["weight"], 1e-5, tape.device().activations()),
-        "gelu" => tape.gelu(x),
-        "geglu" => tape.geglu(x),
-        "attention" => tape.attention(x, &sequences(inputs), &attention_shape(&case.meta)),
+        "embedding" => {
+            let tables = [("ids", "weight"), ("ids_1", "weight_1"), ("ids_2", "weight_2")];
+            let tables = tables.into_iter().filter(|(name, _)| inputs.contains_key(*name));
+            tape.embedding(tables.map(|(name, weight)| (ints(name), ids[weight])).collect())
+        }
+        "linear" if bias.is_some() => tape.linear(x, ids["weight"], bias, Format::F32),
+        "linear" => tape.linear(x, ids["weight"], None, narrow),
+        "linear_onto" => tape.linear_onto(x, ids["weight"], bias, on_tape[1]),
+        "layer_norm" => tape.norm(x, norm(NormKind::Layer, "weight"), narrow),
+        "rms_norm" => tape.norm(x, norm(NormKind::Rms, "weight"), narrow),
+        "head_norm" => {
+            let run = |weight, key| (norm(NormKind::Rms, weight), count(key));
+            tape.norm_heads(x, [run("weight", "num_heads"), run("weight_1", "num_kv_heads")], narrow)
+        }
+        "gelu" => tape.activation(x, Activation::Gelu),
+        "activation" => tape.activation(x, activation(&case.meta)),
+        "geglu" => tape.gated(x, Activation::Gelu),
+        "gated" => tape.gated(x, activation(&case.meta)),
+        "attention" | "causal_attention" => tape.attention(x, &sequences(inputs), &attention_shape(case)),
+        "next_token_loss" => {
+            let all = sequences(inputs);
+            let before: Vec<usize> = all.iter().flat_map(|rows| rows.start..rows.end - 1).collect();
+            let targets: Vec<u32> = before.iter().map(|row| ints("ids")[row + 1]).collect();
+            let scale = 1.0 / targets.len() as f32;
+            let x = tape.gather_rows(x, before, 1);
+            tape.linear_cross_entropy(x, (ids["weight"], bias), &targets, scale, &mut VocabularyLoss::default())
+        }
         "softmax_cross_entropy" => tape.cross_entropy(x, &ints("targets")),
         "bce_with_logits" => tape.binary_cross_entropy(x, &inputs["targets"].2),
         "segment_mean" => tape.segment_mean(x, &sequences(inputs)),
@@ -127,16 +149,25 @@ fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, x: Option<Var>, ids:
     }
 }
 
-fn attention_shape(meta: &Value) -> AttentionShape {
-    let head_dim = meta["head_dim"].as_u64().unwrap() as usize;
-    let rotary = match meta["rope_theta"].as_f64() {
-        Some(theta) => Rotary::new(head_dim, 128, theta),
-        None => Rotary::still(head_dim, 128),
-    };
+fn activation(meta: &Value) -> Activation {
+    match meta["activation"].as_str().unwrap() {
+        "gelu_tanh" => Activation::GeluTanh,
+        "silu" => Activation::Silu,
+        "tanh" => Activation::Tanh,
+        other => panic!("a golden without an activation: {other}"),
+    }
+}
+
+fn attention_shape(case: &Case) -> AttentionShape {
+    let count = |key: &str| case.meta[key].as_u64().map(|count| count as usize);
+    let (num_heads, head_dim) = (count("num_heads").unwrap(), count("head_dim").unwrap());
     AttentionShape {
-        num_heads: meta["num_heads"].as_u64().unwrap() as usize,
-        half_window: meta["half_width"].as_u64().map(|width| width as usize),
-        rotary,
+        num_heads,
+        num_kv_heads: count("num_kv_heads").unwrap_or(num_heads),
+        head_dim,
+        half_window: count("half_width"),
+        is_causal: case.name.starts_with("causal_attention"),
+        rotary: case.meta["rope_theta"].as_f64().map(|theta| Rotary::new(head_dim, 160, theta)),
     }
 }
 
@@ -153,7 +184,7 @@ fn operations_agree_with_pytorch() {
             num_checked += 1;
         }
     }
-    assert_eq!(num_checked, 79, "every output and gradient was compared");
+    assert_eq!(num_checked, 137, "every output and gradient was compared");
 }
 
 /// Activations in bf16 carry 8 bits, and so do what they lead to.
@@ -262,11 +293,11 @@ fn chunked_loss_equals_the_plain_one() {
         let x = tape.input(device.tensor(rows, hidden, &x));
         let loss = if chunked {
             let mut found = VocabularyLoss::default();
-            let loss = tape.linear_cross_entropy(x, (weight, bias), &targets, 1.0 / rows as f32, &mut found);
+            let loss = tape.linear_cross_entropy(x, (weight, Some(bias)), &targets, 1.0 / rows as f32, &mut found);
             assert!((found.sum / rows as f64 - f64::from(tape.value(loss).scalar())).abs() < 1e-5);
             loss
         } else {
-            let logits = tape.linear_with_bias(x, weight, bias);
+            let logits = tape.linear(x, weight, Some(bias), Format::F32);
             tape.cross_entropy(logits, &targets)
         };
         let value = tape.value(loss).to_vec();

@@ -1,7 +1,5 @@
 //! Masked language modelling (Devlin et al. 2019) as ModernBERT does it: 30 % of the tokens, always `[MASK]`.
 
-use std::ops::Range;
-
 use arable_core::{Draws, Probability, Stream};
 use arable_model::Batch;
 use arable_tensor::Sequences;
@@ -9,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::loader::Sequence;
+use crate::objective::{Exercise, Specials};
 use crate::ramp::Ramp;
 
 /// Which tokens are hidden from the model.
@@ -87,76 +86,23 @@ impl Hiding {
     }
 }
 
-/// Special tokens that the objective puts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Specials {
-    /// Begins a sequence.
-    pub cls: u32,
-    /// Ends a sequence.
-    pub sep: u32,
-    /// Stands for a hidden token.
-    pub mask: u32,
-}
-
-/// A batch with hidden tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MaskedBatch {
-    /// What the model sees.
-    pub batch: Batch,
-    /// Rows of hidden tokens, in order.
-    pub positions: Vec<usize>,
-    /// What they were.
-    pub targets: Vec<u32>,
-}
-
-/// Some sequences of a batch, with their hidden tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// What was cut out; rows count from its first token.
-    pub masked: MaskedBatch,
-    /// The number of its first token in the whole batch.
-    pub first_row: usize,
-}
-
-impl MaskedBatch {
-    /// The batch in parts of at most `num_tokens` tokens, which end where blocks of sequences end.
-    pub fn parts(&self, num_tokens: usize) -> Vec<Part> {
-        let blocks = self.batch.blocks();
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        for block in blocks.iter() {
-            match ranges.last_mut() {
-                Some(part) if block.end - part.start <= num_tokens => part.end = block.end,
-                _ => ranges.push(block),
-            }
-        }
-        ranges.into_iter().map(|rows| self.part(rows)).collect()
-    }
-
-    fn part(&self, rows: Range<usize>) -> Part {
-        let chosen =
-            self.positions.partition_point(|&at| at < rows.start)..self.positions.partition_point(|&at| at < rows.end);
-        let masked = Self {
-            batch: self.batch.some(rows.clone()),
-            positions: self.positions[chosen.clone()].iter().map(|at| at - rows.start).collect(),
-            targets: self.targets[chosen].to_vec(),
-        };
-        Part { masked, first_row: rows.start }
-    }
-}
-
 /// Hides tokens of `sequences`, each with probability `p`; sequence `i` draws from `stream.at(step, i)`.
+///
+/// # Panics
+/// When no token stands for what is hidden.
 pub fn mask(
     (unit, p): (MaskUnit, Probability),
-    specials: Specials,
+    specials: &Specials,
     sequences: &[Sequence],
     stream: Stream,
     step: u64,
-) -> MaskedBatch {
+) -> Exercise {
+    let stand_in = specials.mask.expect("a vocabulary without a mask is refused before");
     let (mut ids, mut lengths) = (Vec::new(), Vec::new());
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for (i, sequence) in sequences.iter().enumerate() {
         let mut draws = stream.at(step, i as u64);
-        ids.push(specials.cls);
+        ids.extend_from_slice(&specials.start);
         let mut hiding = Hiding::new(unit, p);
         for token in sequence.tokens() {
             let hidden = hiding.next(token.starts_word, &mut draws);
@@ -164,13 +110,13 @@ pub fn mask(
                 positions.push(ids.len());
                 targets.push(token.id);
             }
-            ids.push(if hidden { specials.mask } else { token.id });
+            ids.push(if hidden { stand_in } else { token.id });
         }
-        ids.push(specials.sep);
-        lengths.push(sequence.len() + 2);
+        ids.extend_from_slice(&specials.end);
+        lengths.push(sequence.len() + specials.num_tokens());
     }
     let sequences = Sequences::of_lengths(lengths);
-    MaskedBatch { batch: Batch { ids, sequences }, positions, targets }
+    Exercise { batch: Batch { ids, types: Vec::new(), sequences }, positions, targets }
 }
 
 #[cfg(test)]
@@ -178,15 +124,16 @@ mod tests {
     use super::*;
     use arable_core::Seed;
 
-    const SPECIALS: Specials = Specials { cls: 2, sep: 3, mask: 4 };
+    const MASK: u32 = 4;
 
     fn words() -> Vec<Sequence> {
         // words of three tokens each
         vec![Sequence::new((0..3000u32).map(|i| (10 + i % 90) | if i % 3 == 0 { 1 << 31 } else { 0 }).collect())]
     }
 
-    fn masked(unit: MaskUnit, sequences: &[Sequence], step: u64) -> MaskedBatch {
-        mask((unit, Probability::new(0.3).unwrap()), SPECIALS, sequences, Seed(1).stream("mask"), step)
+    fn masked(unit: MaskUnit, sequences: &[Sequence], step: u64) -> Exercise {
+        let specials = Specials { start: vec![2], end: vec![3], mask: Some(MASK) };
+        mask((unit, Probability::new(0.3).unwrap()), &specials, sequences, Seed(1).stream("mask"), step)
     }
 
     #[test]
@@ -197,10 +144,10 @@ mod tests {
         assert!((share - 0.3).abs() < 0.04, "{share}");
         let originals: Vec<u32> = sequences[0].tokens().map(|token| token.id).collect();
         for (&position, &target) in masked.positions.iter().zip(&masked.targets) {
-            assert_eq!(masked.batch.ids[position], SPECIALS.mask);
+            assert_eq!(masked.batch.ids[position], MASK);
             assert_eq!(originals[position - 1], target);
         }
-        let visible = masked.batch.ids.iter().filter(|&&id| id != SPECIALS.mask).count();
+        let visible = masked.batch.ids.iter().filter(|&&id| id != MASK).count();
         assert_eq!(visible, 3002 - masked.positions.len());
     }
 

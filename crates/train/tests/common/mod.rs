@@ -8,9 +8,9 @@ use std::slice;
 use arable_core::{Count, Probability, Seed};
 use arable_model::{Architecture, Head, Model, ModelConfig, Size};
 use arable_tensor::{Device, Precision};
-use arable_tokenize::{Shards, TokenizerConfig, Vocabulary, pack, train};
+use arable_tokenize::{Role, Shards, TokenizerConfig, Vocabulary, pack, train};
 use arable_train::loader::Source;
-use arable_train::objective::mlm::Specials;
+use arable_train::objective::Specials;
 use arable_train::pretrain::{MemoryConfig, Observer, PretrainConfig, Pretraining, Text, pretrain};
 use arable_train::ramp::Ramp;
 use tempfile::TempDir;
@@ -60,19 +60,34 @@ impl Corpus {
         Model::new(architecture, Head::MaskedLm, Seed(1))
     }
 
-    /// Pretrains it with dropout.
+    /// Pretrains [`Self::model`] with dropout.
     pub fn pretrain(
         &self,
+        config: &PretrainConfig,
+        machine: (usize, Precision),
+        observer: &mut dyn Observer,
+    ) -> Pretraining {
+        self.pretrain_from(self.model(), config, machine, observer)
+    }
+
+    /// Pretrains a model with dropout.
+    pub fn pretrain_from(
+        &self,
+        model: Model,
         config: &PretrainConfig,
         (num_threads, precision): (usize, Precision),
         observer: &mut dyn Observer,
     ) -> Pretraining {
         let device = Device::cpu(num_threads, precision).unwrap();
         let vocabulary = &self.vocabulary;
-        let specials = Specials { cls: vocabulary.cls_id(), sep: vocabulary.sep_id(), mask: vocabulary.mask_id() };
+        let specials = Specials {
+            start: vocabulary.frame().start.clone(),
+            end: vocabulary.frame().end.clone(),
+            mask: vocabulary.role_id(Role::Mask),
+        };
         let (train, held_out) = (slice::from_ref(&self.train), slice::from_ref(&self.held_out));
         let text = Text { train, held_out, specials };
-        let mut state = Pretraining::new(config, self.model());
+        let mut state = Pretraining::new(config, model);
         assert!(pretrain(config, &text, &device, Seed(2), &mut state, observer).unwrap());
         state
     }

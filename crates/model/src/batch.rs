@@ -1,0 +1,46 @@
+//! What a model reads.
+
+use std::ops::Range;
+
+use arable_tensor::Sequences;
+
+/// Tokens in a block of sequences, at most: enough for products to run at full speed, and few enough for a part of a
+/// batch that is one block to need little memory.
+const TOKENS_PER_BLOCK: usize = 2048;
+
+/// Packed sequences of token ids, special ones included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids, sequence after sequence: `[num_tokens]`.
+    pub ids: Vec<u32>,
+    /// Which text of a pair each token is of, 0 or 1: `[num_tokens]`, or empty where there are no pairs.
+    pub types: Vec<u32>,
+    /// Where each sequence begins.
+    pub sequences: Sequences,
+}
+
+impl Batch {
+    /// Packs sequences.
+    pub fn pack<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
+        let (mut ids, mut lengths) = (Vec::new(), Vec::new());
+        for sequence in sequences {
+            ids.extend_from_slice(sequence);
+            lengths.push(sequence.len());
+        }
+        Self { ids, types: Vec::new(), sequences: Sequences::of_lengths(lengths) }
+    }
+
+    /// The sequences that lie in `rows`.
+    pub fn some(&self, rows: Range<usize>) -> Self {
+        let inside = self.sequences.iter().filter(|sequence| rows.start <= sequence.start && sequence.end <= rows.end);
+        let sequences = Sequences::of_lengths(inside.map(|sequence| sequence.len()));
+        let types = if self.types.is_empty() { Vec::new() } else { self.types[rows.clone()].to_vec() };
+        Self { ids: self.ids[rows].to_vec(), types, sequences }
+    }
+
+    /// The blocks of sequences whose gradients are summed one after the other. They depend on the sequences alone, and
+    /// parts of a batch that end where blocks end have the blocks of the whole.
+    pub fn blocks(&self) -> Sequences {
+        self.sequences.in_blocks(TOKENS_PER_BLOCK)
+    }
+}

@@ -1,0 +1,171 @@
+//! The weights of a model: drawn, or taken over from another.
+
+use arable_core::{Draws, Stream};
+use arable_tensor::{AttentionShape, Format, Norm, ParameterId, ParameterSpec, Parameters, Rotary, Tape, Var};
+use rayon::prelude::*;
+
+use crate::config::{Architecture, Positions};
+use crate::families::{HeadStyle, Place};
+use crate::head::{HeadWeights, Transformed};
+use crate::transformer::Layer;
+
+/// A linear layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dense {
+    pub weight: ParameterId,
+    pub bias: Option<ParameterId>,
+}
+
+impl Dense {
+    pub fn forward(self, tape: &mut Tape<'_>, x: Var, format: Format) -> Var {
+        tape.linear(x, self.weight, self.bias, format)
+    }
+
+    pub fn forward_onto(self, tape: &mut Tape<'_>, x: Var, onto: Var) -> Var {
+        tape.linear_onto(x, self.weight, self.bias, onto)
+    }
+}
+
+/// Adds parameters: those of `known` that are not the head's, or else drawn as ModernBERT draws them.
+pub(crate) struct Builder<'a> {
+    pub parameters: Parameters,
+    pub stream: Stream,
+    pub known: Option<&'a Parameters>,
+}
+
+/// Normal values cut off at two deviations.
+fn cut_normal(draws: &Draws, len: usize, deviation: f64) -> Vec<f32> {
+    /// Drawn in one go; some are thrown away.
+    const BLOCK: u64 = 1 << 14;
+    let block = |number: u64| -> Vec<f32> {
+        let mut draws = draws.clone();
+        draws.skip(2 * BLOCK * number);
+        let all = (0..BLOCK).map(|_| draws.normal());
+        all.filter(|z| z.abs() <= 2.0).map(|z| (z * deviation) as f32).collect()
+    };
+    let (mut values, mut number) = (Vec::with_capacity(len + BLOCK as usize), 0);
+    while values.len() < len {
+        let num_blocks = ((len - values.len()) as u64).div_ceil(BLOCK);
+        let blocks: Vec<Vec<f32>> = (number..number + num_blocks).into_par_iter().map(block).collect();
+        blocks.into_iter().for_each(|block| values.extend(block));
+        number += num_blocks;
+    }
+    values.truncate(len);
+    values
+}
+
+/// Cosines and sines of the positions in layers that see what is near and in those that see everything.
+pub(crate) fn rotary(a: &Architecture) -> [Option<Rotary>; 2] {
+    let Positions::Rotary { theta, local } = a.positions else { return [None, None] };
+    let table = |theta| Rotary::new(a.head_dim, a.max_position_embeddings, theta);
+    [local.map(|local| table(local.theta)), Some(table(theta))]
+}
+
+impl Builder<'_> {
+    pub fn matrix(&mut self, name: String, rows: usize, cols: usize, deviation: f64) -> ParameterId {
+        let draws = self.stream.at(0, self.parameters.iter().count() as u64);
+        self.add(ParameterSpec::matrix(name, rows, cols), || cut_normal(&draws, rows * cols, deviation))
+    }
+
+    fn add(&mut self, spec: ParameterSpec, values: impl FnOnce() -> Vec<f32>) -> ParameterId {
+        let known = self.known.filter(|_| spec.name.starts_with("model."));
+        match known.and_then(|known| Some(known.value(known.find(&spec.name)?))) {
+            Some(values) => self.parameters.add(spec, values),
+            None => self.parameters.add(spec, &values()),
+        }
+    }
+
+    pub fn vector(&mut self, name: String, len: usize, value: f32) -> ParameterId {
+        self.add(ParameterSpec::vector(name, len), || vec![value; len])
+    }
+
+    pub fn dense(&mut self, name: &str, (rows, cols): (usize, usize), has_bias: bool, deviation: f64) -> Dense {
+        let weight = self.matrix(format!("{name}.weight"), rows, cols, deviation);
+        Dense { weight, bias: has_bias.then(|| self.vector(format!("{name}.bias"), rows, 0.0)) }
+    }
+
+    /// A norm of `len` columns, of the model's kind.
+    pub fn norm(&mut self, a: &Architecture, name: &str, len: usize, has_bias: bool) -> Norm {
+        let weight = self.vector(format!("{name}.weight"), len, 1.0);
+        let bias = has_bias.then(|| self.vector(format!("{name}.bias"), len, 0.0));
+        Norm { kind: a.style().norm, weight, bias, eps: a.norm_eps as f32 }
+    }
+
+    pub fn layer(&mut self, a: &Architecture, idx: usize, rotary: &[Option<Rotary>; 2]) -> Layer {
+        let (style, hidden, deviation) = (a.style(), a.hidden_size, a.initializer_range);
+        // Close to zero: every layer begins close to the identity (as in Fixup, Zhang et al. 2019). It trains faster,
+        // and what was never pretrained begins as a sum of its tokens.
+        let out_deviation = 0.05 * deviation / (2.0 * a.num_hidden_layers as f64).sqrt();
+        let name = |part: &str| format!("model.layers.{idx}.{part}");
+        let local = a.local(idx);
+        let attention = AttentionShape {
+            num_heads: a.num_attention_heads,
+            num_kv_heads: a.num_key_value_heads,
+            head_dim: a.head_dim,
+            half_window: local.map(|local| local.window / 2),
+            is_causal: style.is_causal,
+            rotary: rotary[usize::from(local.is_none())].clone(),
+        };
+        let has_norm = style.place == Place::After || style.first_norm || idx > 0;
+        let attn_norm = has_norm.then(|| self.norm(a, &name("attn_norm"), hidden, style.norm_bias));
+        let qkv = self.dense(&name("attn.Wqkv"), (attention.num_cols(), hidden), style.qkv_bias, deviation);
+        let head_norms = style.head_norm.then(|| {
+            let [queries, keys] = ["attn.query_norm", "attn.key_norm"];
+            [self.norm(a, &name(queries), a.head_dim, false), self.norm(a, &name(keys), a.head_dim, false)]
+        });
+        let inside = a.num_attention_heads * a.head_dim;
+        let attn_out = self.dense(&name("attn.Wo"), (hidden, inside), style.bias, out_deviation);
+        let mlp_norm = self.norm(a, &name("mlp_norm"), hidden, style.norm_bias);
+        let width = if style.is_gated { 2 * a.intermediate_size } else { a.intermediate_size };
+        let mlp_in = self.dense(&name("mlp.Wi"), (width, hidden), style.bias, deviation);
+        let mlp_out = self.dense(&name("mlp.Wo"), (hidden, a.intermediate_size), style.bias, out_deviation);
+        let (activation, is_gated, place) = (a.activation, style.is_gated, style.place);
+        Layer {
+            place,
+            attn_norm,
+            qkv,
+            head_norms,
+            attn_out,
+            mlp_norm,
+            mlp_in,
+            mlp_out,
+            attention,
+            activation,
+            is_gated,
+        }
+    }
+
+    /// A head over `num_inputs` states side by side; `labels` are its classes, `None` the tokens of the vocabulary.
+    pub fn head(
+        &mut self,
+        a: &Architecture,
+        style: HeadStyle,
+        num_inputs: usize,
+        labels: Option<usize>,
+    ) -> HeadWeights {
+        let hidden = a.hidden_size;
+        let out_deviation = a.initializer_range / (2.0 * a.num_hidden_layers as f64).sqrt();
+        let transform = style.transform.map(|transform| Transformed {
+            dense: self.dense("head.dense", (hidden, num_inputs * hidden), transform.bias, out_deviation),
+            activation: transform.activation.unwrap_or(a.activation),
+            norm: transform.has_norm.then(|| self.norm(a, "head.norm", hidden, transform.bias)),
+        });
+        let num_inputs = if transform.is_some() { 1 } else { num_inputs };
+        let out = match labels {
+            Some(num_labels) => {
+                let deviation = (hidden as f64).powf(-0.5);
+                self.dense("classifier", (num_labels, num_inputs * hidden), style.bias, deviation)
+            }
+            None => {
+                let tied = self.parameters.find(EMBEDDINGS).filter(|_| a.is_tied);
+                let weight = tied
+                    .unwrap_or_else(|| self.matrix("decoder.weight".into(), a.vocab_size, hidden, a.initializer_range));
+                Dense { weight, bias: style.bias.then(|| self.vector("decoder.bias".into(), a.vocab_size, 0.0)) }
+            }
+        };
+        HeadWeights { transform, out }
+    }
+}
+
+/// The table of embeddings.
+pub(crate) const EMBEDDINGS: &str = "model.embeddings.tok_embeddings.weight";

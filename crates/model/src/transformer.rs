@@ -1,0 +1,359 @@
+//! One transformer with switches: each [`Family`](crate::Family) is a setting of them.
+
+use arable_core::{Probability, Seed, Stream};
+use arable_tensor::ops::loss::VocabularyLoss;
+use arable_tensor::{
+    Activation, AttentionShape, DropoutMask, Format, Norm, ParameterId, ParameterSpec, Parameters, Sequences, Tape, Var,
+};
+
+use crate::batch::Batch;
+use crate::build::{Builder, Dense, EMBEDDINGS, rotary};
+use crate::config::{Architecture, Pooling, Positions};
+use crate::families::Place;
+use crate::head::{Head, HeadWeights};
+
+/// Tokens in a part of a batch that one thread takes through all layers, at most: its activations fit the core's cache.
+const TOKENS_PER_PART: usize = 512;
+
+/// Dropout at the places where ModernBERT has it: embeddings, attention output, feed-forward, classifier.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Probability of zeroing an element.
+    pub p: Probability,
+    /// Where the masks come from; each place adds its own index.
+    pub stream: Stream,
+    /// The optimizer step.
+    pub step: u64,
+    /// The number of the batch's first token, where it is a part of a larger one.
+    pub first_row: usize,
+}
+
+/// How a batch goes through the layers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass {
+    /// What is dropped, when training.
+    pub dropout: Option<Dropout>,
+    /// The first layers that keep nothing for the backward pass but compute it again.
+    pub recomputed_layers: usize,
+}
+
+/// The weights of a layer and what is done with them.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub place: Place,
+    pub attn_norm: Option<Norm>,
+    pub qkv: Dense,
+    /// Norms of the heads of queries and of keys.
+    pub head_norms: Option<[Norm; 2]>,
+    pub attn_out: Dense,
+    pub mlp_norm: Norm,
+    pub mlp_in: Dense,
+    pub mlp_out: Dense,
+    pub attention: AttentionShape,
+    pub activation: Activation,
+    pub is_gated: bool,
+}
+
+/// The weights below the layers.
+#[derive(Clone, Copy, Debug)]
+struct Embeddings {
+    tokens: ParameterId,
+    /// Places and types, where they are learned.
+    learned: Option<[ParameterId; 2]>,
+    norm: Option<Norm>,
+}
+
+/// A transformer with a head and its weights.
+#[derive(Clone, Debug)]
+pub struct Model {
+    architecture: Architecture,
+    head: Head,
+    parameters: Parameters,
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    final_norm: Option<Norm>,
+    head_weights: HeadWeights,
+}
+
+impl Layer {
+    /// `[num_tokens, hidden] -> [num_tokens, hidden]`, layer number `idx`.
+    fn forward(
+        &self,
+        tape: &mut Tape<'_>,
+        x: Var,
+        sequences: &Sequences,
+        (dropout, idx): (Option<Dropout>, usize),
+    ) -> Var {
+        let place = 1 + 2 * idx as u64;
+        let narrow = tape.device().activations();
+        let input = self.norm_at(tape, Place::Before, x, self.attn_norm);
+        let qkv = self.queries_keys_values(tape, input, narrow);
+        let attended = tape.attention(qkv, sequences, &self.attention);
+        let x = match dropout.filter(|dropout| dropout.p.get() > 0.0) {
+            None => self.attn_out.forward_onto(tape, attended, x),
+            dropout => {
+                let out = self.attn_out.forward(tape, attended, narrow);
+                let out = drop_at(tape, out, dropout, place);
+                tape.add(x, out)
+            }
+        };
+        let x = self.norm_at(tape, Place::After, x, self.attn_norm);
+        let input = self.norm_at(tape, Place::Before, x, Some(self.mlp_norm));
+        let wide = self.mlp_in.forward(tape, input, narrow);
+        let bent =
+            if self.is_gated { tape.gated(wide, self.activation) } else { tape.activation(wide, self.activation) };
+        let bent = drop_at(tape, bent, dropout, place + 1);
+        let x = self.mlp_out.forward_onto(tape, bent, x);
+        self.norm_at(tape, Place::After, x, Some(self.mlp_norm))
+    }
+
+    /// A norm, if it stands here. What is normalised before a part is read by products alone; what is normalised behind a
+    /// sum is the stream itself.
+    fn norm_at(&self, tape: &mut Tape<'_>, place: Place, x: Var, norm: Option<Norm>) -> Var {
+        let format = if place == Place::Before { tape.device().activations() } else { Format::F32 };
+        norm.filter(|_| place == self.place).map_or(x, |norm| tape.norm(x, norm, format))
+    }
+
+    fn queries_keys_values(&self, tape: &mut Tape<'_>, x: Var, narrow: Format) -> Var {
+        let Some([queries, keys]) = self.head_norms else { return self.qkv.forward(tape, x, narrow) };
+        let AttentionShape { num_heads, num_kv_heads, .. } = self.attention;
+        let qkv = self.qkv.forward(tape, x, Format::F32);
+        tape.norm_heads(qkv, [(queries, num_heads), (keys, num_kv_heads)], narrow)
+    }
+}
+
+/// The log probability of a token that never occurs.
+const NEVER: f32 = -40.0;
+
+impl Model {
+    /// A model with random weights.
+    pub fn new(architecture: Architecture, head: Head, seed: Seed) -> Self {
+        Self::build(architecture, head, seed, None)
+    }
+
+    /// The same with the weights below the head from `known`.
+    fn build(architecture: Architecture, head: Head, seed: Seed, known: Option<&Parameters>) -> Self {
+        let (a, style) = (&architecture, architecture.style());
+        let rotary = rotary(a);
+        let stream = seed.stream("initial weights");
+        let mut builder = Builder { parameters: Parameters::default(), stream, known };
+        let (hidden, deviation) = (a.hidden_size, a.initializer_range);
+        let tokens = builder.matrix(EMBEDDINGS.into(), a.vocab_size, hidden, deviation);
+        let learned = match a.positions {
+            Positions::Rotary { .. } => None,
+            Positions::Learned { num_types, .. } => {
+                let mut table = |name: &str, rows| {
+                    builder.matrix(format!("model.embeddings.{name}.weight"), rows, hidden, deviation)
+                };
+                Some([table("positions", a.max_position_embeddings), table("types", num_types)])
+            }
+        };
+        let norm = style.embeddings_norm.then(|| builder.norm(a, "model.embeddings.norm", hidden, style.norm_bias));
+        let embeddings = Embeddings { tokens, learned, norm };
+        let layers = (0..a.num_hidden_layers).map(|idx| builder.layer(a, idx, &rotary)).collect();
+        let has_final_norm = style.place == Place::Before;
+        let final_norm = has_final_norm.then(|| builder.norm(a, "model.final_norm", hidden, style.norm_bias));
+        let head_weights = builder.head(a, head.style(a), head.num_inputs(), head.num_labels());
+        let parameters = builder.parameters;
+        Self { architecture, head, parameters, embeddings, layers, final_norm, head_weights }
+    }
+
+    /// The same model under a head with weights of its own.
+    ///
+    /// The dense layer of the masked head is not taken over: it is made to find tokens, and fine-tuning gets further
+    /// from a fresh one.
+    pub fn with_head(&self, head: Head, seed: Seed) -> Self {
+        Self::build(self.architecture.clone(), head, seed, Some(&self.parameters))
+    }
+
+    /// The same model with more tokens: the token with the id `first_id + i` begins as the mean of the tokens `pieces[i]`,
+    /// which stood for it before.
+    ///
+    /// # Panics
+    /// When a piece is not in the vocabulary.
+    pub fn with_tokens(&self, first_id: usize, pieces: &[Vec<u32>]) -> Self {
+        let before = self.architecture.vocab_size;
+        let vocab_size = before.max(first_id + pieces.len());
+        let Dense { weight, bias } = self.head_weights.out;
+        let decoder = if self.head.num_labels().is_none() { [Some(weight), bias] } else { [None, None] };
+        let mut parameters = Parameters::default();
+        for (id, spec, values) in self.parameters.iter() {
+            if id != self.embeddings.tokens && !decoder.contains(&Some(id)) {
+                parameters.add(spec.clone(), values);
+                continue;
+            }
+            let cols = values.len() / before;
+            let mut rows = values.to_vec();
+            rows.resize(vocab_size * cols, 0.0);
+            for (i, pieces) in pieces.iter().enumerate() {
+                let mean = mean_row(values, cols, pieces);
+                rows[(first_id + i) * cols..][..cols].copy_from_slice(&mean);
+            }
+            let mut shape = spec.shape.clone();
+            shape[0] = vocab_size;
+            parameters.add(ParameterSpec { shape, ..spec.clone() }, &rows);
+        }
+        let architecture = Architecture { vocab_size, ..self.architecture.clone() };
+        Self { architecture, parameters, ..self.clone() }
+    }
+
+    /// Begins the masked head at the frequencies of the tokens: `counts`, `[vocab_size]`.
+    ///
+    /// Without it the encoder learns them first, as one large vector common to all tokens, which later drowns what
+    /// sets tokens apart (Meister et al. 2023, "A natural bias for language generation models"). Tokens that never
+    /// occur, such as a task's markers, are out of the question from the start: they would all be pushed the same way,
+    /// until nothing sets them apart.
+    ///
+    /// # Panics
+    /// When the model's head is not [`Head::MaskedLm`] or there are more counts than tokens.
+    pub fn set_prior(&mut self, counts: &[u64]) {
+        assert_eq!(self.head, Head::MaskedLm, "a prior of tokens needs the masked head");
+        assert!(counts.len() <= self.architecture.vocab_size, "counts of known tokens");
+        let bias = self.head_weights.out.bias.expect("a masked head has a bias for each token");
+        let total = counts.iter().sum::<u64>() as f64;
+        // A table may have more rows than there are tokens.
+        let counts = counts.iter().copied().chain(std::iter::repeat(0));
+        for (bias, count) in self.parameters.value_mut(bias).iter_mut().zip(counts) {
+            *bias = if count == 0 { NEVER } else { (count as f64 / total).ln() as f32 };
+        }
+    }
+
+    /// The model's shape.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// What the states are used for.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The weights, to be changed.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// The states of the last layer: `[num_tokens, hidden]`.
+    ///
+    /// # Panics
+    /// When an id is not in the vocabulary or a sequence is longer than [`Architecture::max_length`].
+    pub fn encode(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
+        if tape.is_recording() {
+            return self.encode_at_once(tape, batch, pass);
+        }
+        let parts: Vec<_> = batch.sequences.in_blocks(TOKENS_PER_PART).iter().collect();
+        tape.side_by_side(&parts, self.architecture.hidden_size, |tape, rows| {
+            let first_row = |dropout: Dropout| Dropout { first_row: dropout.first_row + rows.start, ..dropout };
+            let pass = Pass { dropout: pass.dropout.map(first_row), ..pass };
+            self.encode_at_once(tape, &batch.some(rows.clone()), pass)
+        })
+    }
+
+    fn encode_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
+        let mut x = self.embed(tape, batch);
+        x = drop_at(tape, x, pass.dropout, 0);
+        for (idx, layer) in self.layers.iter().enumerate() {
+            let (layer, sequences) = (layer.clone(), batch.sequences.clone());
+            let forward = move |tape: &mut Tape<'_>, x| layer.forward(tape, x, &sequences, (pass.dropout, idx));
+            // Without a backward pass nobody asks for what lies between.
+            let recompute = idx < pass.recomputed_layers || !tape.is_recording();
+            x = if recompute { tape.recomputed(x, forward) } else { forward(tape, x) };
+        }
+        self.final_norm.map_or(x, |norm| tape.norm(x, norm, Format::F32))
+    }
+
+    fn embed(&self, tape: &mut Tape<'_>, batch: &Batch) -> Var {
+        let Embeddings { tokens, learned, norm } = self.embeddings;
+        let mut lookups = vec![(batch.ids.clone(), tokens)];
+        if let (Some([places, types]), Positions::Learned { num_before, num_types }) =
+            (learned, self.architecture.positions)
+        {
+            let of_sequence = |rows: std::ops::Range<usize>| (0..rows.len()).map(|at| (num_before + at) as u32);
+            lookups.push((batch.sequences.iter().flat_map(of_sequence).collect(), places));
+            // A model that knows one type alone is told nothing of pairs.
+            let type_of = |row: usize| batch.types.get(row).map_or(0, |&one| one.min(num_types as u32 - 1));
+            lookups.push(((0..batch.ids.len()).map(type_of).collect(), types));
+        }
+        let embedded = tape.embedding(lookups);
+        tape.cut(embedded, batch.blocks());
+        norm.map_or(embedded, |norm| tape.norm(embedded, norm, Format::F32))
+    }
+
+    /// `scale` times the summed loss of predicting `targets` at the rows `positions` of `hidden`, in order; what was
+    /// found is added to `found`. The tape has to run backwards from it.
+    ///
+    /// # Panics
+    /// When the model's head is not over tokens of the vocabulary.
+    pub fn token_loss(
+        &self,
+        tape: &mut Tape<'_>,
+        hidden: Var,
+        positions: &[usize],
+        targets: &[u32],
+        scale: f32,
+        found: &mut VocabularyLoss,
+    ) -> Var {
+        assert!(self.head.num_labels().is_none(), "a loss of tokens needs a head over the vocabulary");
+        let rows = tape.gather_rows(hidden, positions.to_vec(), 1);
+        let x = self.head_weights.transformed(tape, rows);
+        let Dense { weight, bias } = self.head_weights.out;
+        tape.linear_cross_entropy(x, (weight, bias), targets, scale, found)
+    }
+
+    /// Logits `[n, num_labels]` (or `[n, vocab_size]` of a head over the vocabulary). `positions` are the rows of `hidden` to
+    /// classify: chosen tokens, markers in the order of the sequences; unused by a sequence head.
+    ///
+    /// # Panics
+    /// When the positions do not fill the head's inputs.
+    pub fn logits(
+        &self,
+        tape: &mut Tape<'_>,
+        hidden: Var,
+        sequences: &Sequences,
+        positions: &[usize],
+        dropout: Option<Dropout>,
+    ) -> Var {
+        let pooled = self.pooled(tape, hidden, sequences, positions);
+        let x = self.head_weights.transformed(tape, pooled);
+        let x = drop_at(tape, x, dropout, u64::MAX);
+        self.head_weights.out.forward(tape, x, Format::F32)
+    }
+
+    /// The rows of `hidden` that [`Model::logits`] classifies from: `[n, hidden]`, of markers `[n, num_markers * hidden]`.
+    ///
+    /// # Panics
+    /// When the positions do not fill the head's inputs.
+    pub fn pooled(&self, tape: &mut Tape<'_>, hidden: Var, sequences: &Sequences, positions: &[usize]) -> Var {
+        let of_sequences = |row: fn(std::ops::Range<usize>) -> usize| sequences.iter().map(row).collect::<Vec<_>>();
+        match self.head {
+            Head::MaskedLm | Head::CausalLm | Head::Token { .. } => tape.gather_rows(hidden, positions.to_vec(), 1),
+            Head::Marked { num_markers, .. } => tape.gather_rows(hidden, positions.to_vec(), num_markers),
+            Head::Sequence { pooling: Pooling::Mean, .. } => tape.segment_mean(hidden, sequences),
+            Head::Sequence { pooling: Pooling::Cls, .. } => {
+                tape.gather_rows(hidden, of_sequences(|rows| rows.start), 1)
+            }
+            Head::Sequence { pooling: Pooling::Last, .. } => {
+                tape.gather_rows(hidden, of_sequences(|rows| rows.end - 1), 1)
+            }
+        }
+    }
+}
+
+/// The mean of some rows.
+fn mean_row(values: &[f32], cols: usize, rows: &[u32]) -> Vec<f32> {
+    let scale = 1.0 / rows.len().max(1) as f64;
+    let mean = |col: usize| rows.iter().map(|&row| f64::from(values[row as usize * cols + col])).sum::<f64>() * scale;
+    (0..cols).map(|col| mean(col) as f32).collect()
+}
+
+/// Dropout number `place` of a forward pass. Each place has a stretch of the stream of its own.
+fn drop_at(tape: &mut Tape<'_>, x: Var, dropout: Option<Dropout>, place: u64) -> Var {
+    let Some(Dropout { p, stream, step, first_row }) = dropout else { return x };
+    let step = step.wrapping_mul(1024).wrapping_add(place);
+    tape.dropout(x, DropoutMask { p, stream, step, first_row })
+}
