@@ -295,12 +295,11 @@ impl Files {
             name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         };
         let names = [name.to_owned(), bare.to_owned(), old(name), old(bare)];
-        let found = self.0.iter().find_map(|(path, bytes)| {
+        self.0.iter().find_map(|(path, bytes)| {
             let tensors = SafeTensors::deserialize(bytes).ok()?;
             let tensor = names.iter().find_map(|name| tensors.tensor(name).ok())?;
             Some((path.as_path(), tensor))
-        });
-        found
+        })
     }
 }
 
