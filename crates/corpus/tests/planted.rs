@@ -10,8 +10,8 @@ use std::path::Path;
 
 use arable_core::{Document, Draws, Probability, Seed};
 use arable_corpus::{
-    AttributeTable, CorpusConfig, Documents, HeldOutSet, NearConfig, Profile, Scorers, SourceConfig, TaskConfig, TaskKind,
-    measure_all, profile, read_source, read_task, shift, write_documents,
+    AttributeTable, CorpusConfig, Documents, HeldOutSet, NearConfig, Profile, Scorers, SourceConfig, TaskConfig,
+    TaskKind, measure_all, profile, read_source, read_task, shift, write_documents,
 };
 
 use common::{Curated, curated, data};
@@ -158,7 +158,11 @@ fn shifted_months_are_found() {
     let months: Vec<&[Document]> = abstracts.chunks_exact(PER_MONTH).collect();
     let profiles: Vec<Profile> = months.iter().map(|month| profiled(month)).collect();
     let false_alarms = profiles.windows(2).filter(|pair| shift(&pair[0], &pair[1]).unwrap().is_any()).count();
-    println!("{} months of {PER_MONTH}; of {} that did not shift, said to have: {false_alarms}", months.len(), months.len() - 1);
+    println!(
+        "{} months of {PER_MONTH}; of {} that did not shift, said to have: {false_alarms}",
+        months.len(),
+        months.len() - 1
+    );
     for share in [0.01, 0.02, 0.05, 0.1] {
         let num_planted = (share * PER_MONTH as f64) as usize;
         let (mut num_found, mut num_shown, mut num_right) = (0, 0, 0);
@@ -171,7 +175,10 @@ fn shifted_months_are_found() {
             let is_planted = |id: &&String| planted.iter().any(|own| own.id == **id);
             (num_shown, num_right) = (num_shown + shown.len(), num_right + shown.iter().filter(is_planted).count());
         }
-        println!("{share}: {num_found} of {} found; of {num_shown} documents shown, {num_right} are planted", months.len() - 1);
+        println!(
+            "{share}: {num_found} of {} found; of {num_shown} documents shown, {num_right} are planted",
+            months.len() - 1
+        );
         assert!(share < 0.1 || num_found == months.len() - 1, "{share}: {num_found}");
     }
     assert!(false_alarms <= 1, "{false_alarms}");

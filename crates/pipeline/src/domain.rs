@@ -321,7 +321,11 @@ fn check_probe(config: &Config, written: &Written) -> Result<(), ConfigError> {
     let every = config.pretrain.checkpoint_every;
     if probe.every == 0 || !probe.every.is_multiple_of(every) {
         let message = format!("probe every {} steps with a checkpoint every {every}", probe.every);
-        return rule(".every", message, "probes are made at checkpoints: give a multiple of `pretrain.checkpoint_every`");
+        return rule(
+            ".every",
+            message,
+            "probes are made at checkpoints: give a multiple of `pretrain.checkpoint_every`",
+        );
     }
     if probe.num_seeds < 2 {
         let message = format!("tell noise from {} repetition", probe.num_seeds);

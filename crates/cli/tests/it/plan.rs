@@ -214,7 +214,8 @@ fn probes_watch_a_plan_and_a_gate_compares_with_their_noise() {
     let gate = "stage.domain.gate={ holds = 'change_probe_kind > 2 * noise_probe_kind AND ece_kind < -1' }";
     let said = domain.fails(3, &[&["run", "--set", gate][..], &probe].concat());
     assert!(said.contains("change_probe_kind = ") && said.contains("noise_probe_kind = "), "{said}");
-    for (set, said) in [("probe.every=5", "multiple"), ("probe.num_seeds=1", "noise"), ("probe.num_steps=0", "0 steps")] {
+    for (set, said) in [("probe.every=5", "multiple"), ("probe.num_seeds=1", "noise"), ("probe.num_steps=0", "0 steps")]
+    {
         let output = domain.fails(2, &[&["plan"][..], &probe, &["--set", set]].concat());
         assert!(output.contains(said), "{set}: {output}");
     }

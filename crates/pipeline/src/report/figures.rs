@@ -216,7 +216,8 @@ pub(super) fn probes(facts: &PretrainingFacts, task: &str) -> Option<Markup> {
         .iter()
         .map(|own| (own.step as f64, own.finetuned - own.finetuned_deviation, own.finetuned + own.finetuned_deviation))
         .collect();
-    let curve = |score: fn(&ProbeReport) -> f64| own.iter().map(|own| (own.step as f64, score(own))).collect::<Vec<_>>();
+    let curve =
+        |score: fn(&ProbeReport) -> f64| own.iter().map(|own| (own.step as f64, score(own))).collect::<Vec<_>>();
     let dots = own.iter().map(|own| Dot {
         x: own.step as f64,
         y: own.finetuned,

@@ -160,7 +160,16 @@ mod tests {
         let probes = [("triage".to_owned(), ends.clone())].into();
         let gated = StageFacts { gate: Some(gate), probes, ..stage.clone() };
         let page = table(&PretrainingFacts { probes: ends.into(), ..facts(vec![stage, gated]) }).into_string();
-        for said in ["+0.250 ± 0.014", "urgent -0.250", "Probes along the way", "951,000", "+0.250", "does not hold", "change = 0.1250", "95.1\u{a0}%"] {
+        for said in [
+            "+0.250 ± 0.014",
+            "urgent -0.250",
+            "Probes along the way",
+            "951,000",
+            "+0.250",
+            "does not hold",
+            "change = 0.1250",
+            "95.1\u{a0}%",
+        ] {
             assert!(page.contains(said), "{said}: {page}");
         }
     }

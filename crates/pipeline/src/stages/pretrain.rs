@@ -218,7 +218,8 @@ fn resume(run: &mut Run<'_>, config: &PretrainConfig, folder: &Path) -> Result<O
 }
 
 fn write_metrics(folder: &Path, metrics: impl IntoIterator<Item = Metric>) -> Result<()> {
-    let lines: Vec<String> = metrics.into_iter().map(|metric| serde_json::to_string(&metric)).collect::<Result<_, _>>()?;
+    let lines: Vec<String> =
+        metrics.into_iter().map(|metric| serde_json::to_string(&metric)).collect::<Result<_, _>>()?;
     let text = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
     Ok(arable_ledger::write_atomic(&folder.join(METRICS), text.as_bytes())?)
 }

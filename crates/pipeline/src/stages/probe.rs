@@ -96,8 +96,7 @@ impl Probes {
         let jobs: Vec<(usize, u64)> =
             (0..self.tasks.len()).flat_map(|idx| repetitions.clone().map(move |seed| (idx, seed))).collect();
         let mut found: BTreeMap<(usize, u64), Found> = BTreeMap::new();
-        let job =
-            |device: &Device, &(idx, seed): &(usize, u64)| Ok(((idx, seed), self.one(device, model, idx, seed)?));
+        let job = |device: &Device, &(idx, seed): &(usize, u64)| Ok(((idx, seed), self.one(device, model, idx, seed)?));
         parallel::each(run, &jobs, job, |run, num_done, (place, result)| {
             let (task, num_total) = (&self.tasks[place.0].task.name, jobs.len());
             let what = format!("probe at step {step}: {:.1}", 100.0 * result.finetuned);
