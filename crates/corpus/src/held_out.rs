@@ -4,7 +4,6 @@ use std::fmt;
 
 use arable_core::{Fraction, Hint, Seed};
 use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -24,7 +23,7 @@ pub enum HeldOut {
 }
 
 /// Which documents are the newest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Newer {
     /// A part of all documents.
@@ -37,6 +36,14 @@ impl<'de> Deserialize<'de> for HeldOut {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Written)
     }
+}
+
+/// A key of the table.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum NewerKey {
+    Newest,
+    From,
 }
 
 /// Reads a number or a table.
@@ -61,8 +68,17 @@ impl<'de> Visitor<'de> for Written {
         self.visit_f64(share as f64)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HeldOut, A::Error> {
-        Newer::deserialize(MapAccessDeserializer::new(map)).map(HeldOut::Newer)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeldOut, A::Error> {
+        const ONE: &str = "it takes one of `newest` and `from`";
+        let newer = match map.next_key()? {
+            Some(NewerKey::Newest) => Newer::Newest(map.next_value()?),
+            Some(NewerKey::From) => Newer::From(map.next_value()?),
+            None => return Err(A::Error::custom(ONE)),
+        };
+        match map.next_key::<NewerKey>()? {
+            None => Ok(HeldOut::Newer(newer)),
+            Some(_) => Err(A::Error::custom(ONE)),
+        }
     }
 }
 
@@ -162,16 +178,12 @@ mod tests {
     use super::*;
     use crate::dedup::digest_of_words;
 
-    fn newer(text: &str) -> Newer {
-        serde_json::from_str(text).unwrap()
-    }
-
     /// Items of a text each: their groups and days.
     fn aside(which: &str, items: &[(Option<&str>, Option<&str>)]) -> Result<Vec<bool>, HeldOutError> {
         let keys: Vec<Keys> =
             (0..items.len()).map(|i| Keys::new(items[i].0, digest_of_words(&format!("text {i}")))).collect();
         let days: Vec<_> = items.iter().map(|(_, day)| *day).collect();
-        keep_aside(&HeldOut::Newer(newer(which)), &keys, &days, Seed(1))
+        keep_aside(&serde_json::from_str(which).unwrap(), &keys, &days, Seed(1))
     }
 
     #[test]
@@ -185,6 +197,8 @@ mod tests {
             ("0", "outside (0, 1]"),
             ("true", "a part such as 0.02"),
             ("{\"newst\": 0.02}", "expected `newest` or `from`"),
+            ("{}", "one of `newest` and `from`"),
+            ("{\"newest\": 0.1, \"from\": \"2015\"}", "one of `newest` and `from`"),
             ("{\"from\": \"soon\"}", "not a time such as 2015"),
         ] {
             assert!(read(text).unwrap_err().to_string().contains(expected), "{}", read(text).unwrap_err());

@@ -74,24 +74,42 @@ impl SampleConfig {
 
 /// How flat a sample is: 0 or more, infinity among them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
+#[serde(try_from = "WrittenTemperature", into = "WrittenTemperature")]
 pub struct Temperature(f64);
+
+/// As it is written: JSON has no infinity, so that it has a name.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "a temperature is a number from 0, or inf")]
+enum WrittenTemperature {
+    Number(f64),
+    Name(Infinity),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Infinity {
+    Inf,
+}
 
 /// A number that is no temperature.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is not 0 or more")]
 pub struct NoTemperature(f64);
 
-impl TryFrom<f64> for Temperature {
+impl TryFrom<WrittenTemperature> for Temperature {
     type Error = NoTemperature;
-    fn try_from(value: f64) -> Result<Self, NoTemperature> {
-        if value >= 0.0 { Ok(Self(value)) } else { Err(NoTemperature(value)) }
+    fn try_from(written: WrittenTemperature) -> Result<Self, NoTemperature> {
+        match written {
+            WrittenTemperature::Number(value) if value >= 0.0 => Ok(Self(value)),
+            WrittenTemperature::Number(value) => Err(NoTemperature(value)),
+            WrittenTemperature::Name(Infinity::Inf) => Ok(Self(f64::INFINITY)),
+        }
     }
 }
 
-impl From<Temperature> for f64 {
-    fn from(temperature: Temperature) -> Self {
-        temperature.0
+impl From<Temperature> for WrittenTemperature {
+    fn from(Temperature(value): Temperature) -> Self {
+        if value.is_finite() { Self::Number(value) } else { Self::Name(Infinity::Inf) }
     }
 }
 
@@ -100,7 +118,7 @@ impl JsonSchema for Temperature {
         "Temperature".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "number", "minimum": 0 })
+        json_schema!({ "anyOf": [{ "type": "number", "minimum": 0 }, { "const": "inf" }] })
     }
 }
 
@@ -404,6 +422,12 @@ mod tests {
         check("total = 0", "total", "sample 0 documents");
         assert!(toml::from_str::<SampleConfig>("temperature = -1").is_err());
         assert!(toml::from_str::<SampleConfig>("temperature = nan").is_err());
+        let hot = toml::from_str::<SampleConfig>("temperature = 'hot'").unwrap_err();
+        assert!(hot.to_string().contains("a number from 0, or inf"), "{hot}");
+        for (text, stored) in [("inf", "\"inf\""), ("'inf'", "\"inf\""), ("3", "3.0")] {
+            let Temperature(value) = config(&format!("temperature = {text}")).temperature;
+            assert_eq!(serde_json::to_string(&Temperature(value)).unwrap(), stored);
+        }
         assert!(toml::from_str::<SampleConfig>("shares = { a = 1.0 }").is_err());
     }
 
