@@ -224,8 +224,10 @@ impl AttributeTable {
 
     /// Gives each document's number, id, source, time and language to `take`, in order.
     pub(crate) fn each_origin(&self, mut take: impl FnMut(usize, [&str; 4])) -> Result<(), ColumnsError> {
+        const WANTED: [&str; 4] = ["id", "source", "time", "language"];
         let mut first = 0;
-        self.each_of([0, 1, 3, 5], |rows| {
+        let place = |name| TEXTS.iter().position(|(own, _)| *own == name).expect("a column of text");
+        self.each_of(WANTED.map(place), |rows| {
             let columns: [&StringArray; 4] = std::array::from_fn(|at| rows.column(at).as_string::<i32>());
             let text = |at, row| {
                 let column: &StringArray = columns[at];
@@ -318,6 +320,13 @@ mod tests {
         let mut rows = Vec::new();
         table.each_row(|number, source, values| rows.push((number, source == "s", values[1].unwrap()))).unwrap();
         assert!(rows.iter().enumerate().all(|(at, row)| *row == (at, true, num_words[at])) && rows.len() == 500);
+
+        let mut languages = Vec::new();
+        table
+            .each_origin(|_, [id, _, time, own]| languages.push((id.to_owned(), time == "2020", own.to_owned())))
+            .unwrap();
+        let expected = all.iter().zip(&found).map(|(own, measured)| (own.id.clone(), true, measured.language.clone()));
+        assert_eq!(languages, expected.collect::<Vec<_>>());
 
         let bytes = fs::read(&path).unwrap();
         measure_all(&documents, &Scorers::default(), &path).unwrap();

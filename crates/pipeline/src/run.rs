@@ -32,7 +32,7 @@ const REVISIONS: [(&str, u32); 10] = [
     ("documents", 2),
     ("reference", 2),
     ("attributes", 3),
-    ("profile", 2),
+    ("profile", 3),
     ("task", 2),
     ("corpus", 2),
     ("shards", 2),
