@@ -140,7 +140,7 @@ fn corpus(results: &Results) -> String {
         let (rows, num_left) = sampled::rows(sample);
         let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| escaped(cell)).collect()).collect();
         let more = if num_left > 0 {
-            format!("\nNot shown: {}.\n", format::counted(num_left, "value"))
+            format!("\nNot shown: {}.\n", format::counted(num_left, "smaller value"))
         } else {
             String::new()
         };

@@ -1,5 +1,7 @@
 //! What a sample asked for and reached, and the proof that splits cut nothing apart.
 
+use std::cmp::Reverse;
+
 use arable_corpus::{Border, Sampled, SampledValue, SplitCheck};
 use maud::{Markup, html};
 
@@ -33,18 +35,17 @@ pub(super) fn sentence(sample: &Sampled) -> String {
 
 /// A row for each value, as far as [`MOST`] go, and how many values are left.
 pub(super) fn rows(sample: &Sampled) -> (Vec<Vec<String>>, usize) {
-    let mut sizes: Vec<usize> = sample.values.iter().map(|own| own.num_documents).collect();
-    sizes.sort_unstable_by(|a, b| b.cmp(a));
-    let least = sizes.get(MOST - 1).copied().unwrap_or_default();
+    let mut order: Vec<usize> = (0..sample.values.len()).collect();
+    order.sort_by_key(|&at| Reverse(sample.values[at].num_documents));
+    order.truncate(MOST);
+    order.sort_unstable();
     let row = |own: &SampledValue| {
         let short = if own.num_short() > 0 { format::count(own.num_short()) } else { format::NONE.to_owned() };
         let numbers = [own.num_documents, own.num_asked, own.num_taken].map(format::count);
         std::iter::once(own.value.clone()).chain(numbers).chain([short]).collect()
     };
-    let shown: Vec<Vec<String>> =
-        sample.values.iter().filter(|own| own.num_documents >= least).take(MOST).map(row).collect();
-    let num_left = sample.values.len() - shown.len();
-    (shown, num_left)
+    let num_left = sample.values.len() - order.len();
+    (order.into_iter().map(|at| row(&sample.values[at])).collect(), num_left)
 }
 
 /// A sample as plain text of `width` columns: a line of names, a line for each value.
@@ -59,7 +60,7 @@ pub fn sample_table(sample: &Sampled, width: usize) -> String {
     let mut text = line(&HEADS);
     rows.iter().for_each(|row| text += &line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
     if num_left > 0 {
-        text += &format!("and {} with fewer documents\n", format::counted(num_left, "value"));
+        text += &format!("and {}\n", format::counted(num_left, "smaller value"));
     }
     text
 }
@@ -106,7 +107,7 @@ pub(super) fn sample(facts: &CorpusFacts) -> Markup {
                 h3 { "Sample" }
                 p {
                     (sentence(sample))
-                    @if num_left > 0 { " " (format::counted(num_left, "value")) " with fewer documents not shown." }
+                    @if num_left > 0 { " Not shown: " (format::counted(num_left, "smaller value")) "." }
                 }
                 (plain_table(&HEADS, &rows))
             }
@@ -140,9 +141,7 @@ mod tests {
         let sample = Sampled { by: "group".into(), num_asked: 360, values: (0..40).map(value).collect() };
         let text = sample_table(&sample, 80);
         assert_eq!(text.lines().count(), MOST + 2);
-        assert!(
-            text.contains("v16") && !text.contains("v15") && text.ends_with("and 16 values with fewer documents\n")
-        );
+        assert!(text.contains("v16") && !text.contains("v15") && text.ends_with("and 16 smaller values\n"));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let expected = "315 of 360 documents asked for, by 40 values of group, 9 of them short. 45 documents too few. \
                         Nothing is taken twice.";
