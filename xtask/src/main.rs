@@ -4,7 +4,9 @@
 #![allow(clippy::print_stderr)]
 
 mod glasshouse;
+mod parity;
 mod peers;
+mod python;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -12,15 +14,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 /// Every command.
-const COMMANDS: [&str; 3] = ["bench-peers [DATA]", "glasshouse [--check]", "tidy"];
+const COMMANDS: [&str; 4] = ["bench-peers [engine | curation]", "glasshouse [--check]", "parity", "tidy"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["bench-peers"] => peers::bench(&workspace_root().join("../shared/data")),
-        ["bench-peers", data] => peers::bench(Path::new(data)),
+        ["bench-peers"] => peers::engine(&data()).and_then(|()| peers::curation(&data())),
+        ["bench-peers", "engine"] => peers::engine(&data()),
+        ["bench-peers", "curation"] => peers::curation(&data()),
         ["glasshouse"] => glasshouse::write(&domain()),
         ["glasshouse", "--check"] => check_glasshouse(),
+        ["parity"] => parity::check(),
         ["tidy"] => check_tidy(),
         _ => bail!("usage: cargo xtask {}", COMMANDS.join(" | ")),
     }
@@ -41,6 +45,11 @@ fn check_tidy() -> Result<()> {
 /// The folder of the bundled domain.
 fn domain() -> PathBuf {
     workspace_root().join("domains/glasshouse")
+}
+
+/// The folder of public data, which is no part of the project: found as the tests find it.
+fn data() -> PathBuf {
+    std::env::var_os("ARABLE_DATA").map_or_else(|| workspace_root().join("../shared/data"), PathBuf::from)
 }
 
 /// The folder that holds the workspace's `Cargo.toml`.

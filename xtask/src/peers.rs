@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use serde_json::Value;
 
+use crate::python::{done, environment, program, target};
 use crate::workspace_root;
 
 /// Rounds of which the median counts.
@@ -45,10 +46,10 @@ struct Contender<'a> {
 type Table = Vec<(String, Found)>;
 
 /// Measures everything and writes the page.
-pub fn bench(data: &Path) -> Result<()> {
+pub fn engine(data: &Path) -> Result<()> {
     ensure!(
         data.join("biomed/corpus").exists(),
-        "find biomed/corpus in {}; pass the folder of the data",
+        "find biomed/corpus in {}; name the folder of the data in ARABLE_DATA",
         data.display()
     );
     let bench = Bench::prepare(data)?;
@@ -73,6 +74,15 @@ pub fn bench(data: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Prints the tables of curation beside datatrove and of doubtful labels beside cleanlab.
+pub fn curation(data: &Path) -> Result<()> {
+    let (program, python) = (program()?, environment("peers-venv", "requirements-peers.txt")?);
+    for script in ["bench_curation.py", "bench_labels.py"] {
+        done(Command::new(&python).arg(workspace_root().join("scripts").join(script)).arg(&program).arg(data))?;
+    }
+    Ok(())
+}
+
 struct Bench {
     python: PathBuf,
     program: PathBuf,
@@ -82,24 +92,15 @@ struct Bench {
 impl Bench {
     /// Builds Arable, makes the virtual environment, and tokenizes the corpus.
     fn prepare(data: &Path) -> Result<Self> {
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from);
-        done(Command::new("cargo").args(["build", "--release"]).current_dir(workspace_root()))?;
-        let environment = target.join("peers-venv");
-        let python = environment.join("bin/python");
-        if !python.exists() {
-            done(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
-        }
-        let requirements = workspace_root().join("scripts/requirements-peers.txt");
-        done(Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(requirements))?;
-        let folder = target.join("peers");
+        let (program, python) = (program()?, environment("peers-venv", "requirements-peers.txt")?);
+        let folder = target().join("peers");
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
         let data = fs::canonicalize(data)?;
         fs::write(folder.join("arable.toml"), configuration(&data))?;
-        let bench = Self { python, program: target.join("release/arable"), folder };
+        let bench = Self { python, program, folder };
         bench.arable_pretrains(1000)?;
         Ok(bench)
     }
@@ -286,11 +287,6 @@ fn resident_peak(process: u32) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     1024.0 * kilobytes.unwrap_or(0.0)
-}
-
-fn done(command: &mut Command) -> Result<()> {
-    ensure!(command.status().with_context(|| format!("start {command:?}"))?.success(), "{command:?} failed");
-    Ok(())
 }
 
 fn number(value: &Value) -> Result<f64> {

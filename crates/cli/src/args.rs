@@ -136,14 +136,6 @@ pub enum Command {
         /// The run [default: the latest]
         name: Option<String>,
     },
-    /// Say how two runs differ: settings, program and machine, data, and the first step at which they part
-    #[command(after_help = "Example:\n  arable compare turbines turbines-small")]
-    Compare {
-        /// A run
-        first: String,
-        /// Another
-        second: String,
-    },
     /// Write a run's report as one HTML page, and show its table
     #[command(after_help = "Examples:\n  arable report\n  arable report turbines-0f3a2b --json")]
     Report {
@@ -187,18 +179,20 @@ pub enum Command {
     /// Words are telling that occur more often than in the sources of `reference`. The same is a section of the report.
     #[command(after_help = "Examples:\n  arable profile\n  arable profile --json > profile.json")]
     Profile,
-    /// Show what shifted between two profiles: words, attributes, sources, languages, time, personal data
+    /// Show how two runs differ, or what shifted between two profiles
     ///
-    /// What two samples of one corpus differ by is no shift. A profile is named `latest`, `previous`, by a run, by the
-    /// beginning of its digest or of that of a version of the corpus, or as a file that `arable profile --json` wrote.
+    /// Of two runs: settings, program and machine, artifacts, the first step at which they part, and what shifted between
+    /// their documents. Of two profiles: words, attributes, sources, languages, time, personal data; what two samples of
+    /// one corpus differ by is no shift. A profile is named `latest`, `previous`, by the beginning of its digest or of that
+    /// of a version of the corpus, or as a file that `arable profile --json` wrote.
     #[command(
-        after_help = "Examples:\n  arable diff\n  arable diff 3f2a91 latest --json\n  arable diff may.json june.json"
+        after_help = "Examples:\n  arable diff\n  arable diff turbines turbines-small\n  arable diff 3f2a91 latest --json"
     )]
     Diff {
-        /// The earlier profile
+        /// A run, or the earlier profile
         #[arg(default_value = "previous")]
         before: String,
-        /// The later one
+        /// Another run, or the later profile
         #[arg(default_value = "latest")]
         after: String,
     },
@@ -396,11 +390,10 @@ impl Command {
             | Self::Config(ConfigCommand::Schema)
             | Self::Data(DataCommand::Attributes | DataCommand::Facts) => &[],
             Self::Run { .. } | Self::Plan => &["--config", "--set", "--out", "--threads", "--precision"],
-            Self::Verify { .. } | Self::Compare { .. } => &["--out"],
+            Self::Verify { .. } | Self::Diff { .. } => &["--out"],
             Self::Rollback { .. } | Self::Replay { .. } => &["--out", "--threads"],
             Self::Resume { .. } => &["--config", "--out", "--threads"],
             Self::Report { .. } | Self::Runs => &["--config", "--out"],
-            Self::Diff { .. } => &["--out"],
             Self::Bench { .. } => &["--threads", "--precision"],
             Self::Demo => &["--set", "--out", "--threads", "--precision"],
             Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],

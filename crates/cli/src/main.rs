@@ -49,7 +49,6 @@ fn run(args: &Args) -> Result<()> {
         }
         Command::Replay { name, stage, step } => plan::replay(global, name.as_deref(), stage.as_deref(), *step),
         Command::Verify { name } => plan::verify(global, name.as_deref()),
-        Command::Compare { first, second } => plan::compare(global, first, second),
         Command::Run { dry_run: false } => commands::run(global),
         Command::Resume { name } => commands::resume(global, name.as_deref()),
         Command::Report { name } => commands::report(global, name.as_deref()),
@@ -60,7 +59,7 @@ fn run(args: &Args) -> Result<()> {
         }
         Command::Demo => commands::demo(global),
         Command::Profile => profile::profile(global),
-        Command::Diff { before, after } => profile::diff(global, before, after),
+        Command::Diff { before, after } => plan::diff(global, before, after),
         Command::Check => data::check(global),
         Command::Data(command) => data::run(global, command),
         Command::Labels(command) => labels::run(global, command),

@@ -15,6 +15,7 @@ use crate::args::Global;
 use crate::commands::{device, find_run, load, out, precision};
 use crate::errors::Usage;
 use crate::labels::{cut, print};
+use crate::profile;
 use crate::progress::Printer;
 
 /// Shows what a run would do, stage by stage, and about how long it would take.
@@ -138,19 +139,21 @@ pub fn verify(global: &Global, name: Option<&str>) -> Result<()> {
     Err(NotAsItWas { what: format!("the run in {}", folder.display()), found: flaws.join("; ") }.into())
 }
 
-/// Says how two runs differ.
-pub fn compare(global: &Global, a: &str, b: &str) -> Result<()> {
-    if a == b {
-        return Err(Usage("compare a run with itself".to_owned()).into());
+/// Says how two runs differ, or what shifted between two profiles.
+pub fn diff(global: &Global, before: &str, after: &str) -> Result<()> {
+    if before == after {
+        return Err(Usage(format!("compare `{before}` with itself")).into());
     }
-    let [first, second] = [a, b].map(|name| find_run(global, Some(name)));
-    let (first, second): (_, _) = (first?, second?);
-    let found = difference(&first, &second)?;
+    let folders = [before, after].map(|name| out(global).join(name));
+    if !folders.iter().all(|folder| is_run(folder)) {
+        return profile::diff(global, before, after);
+    }
+    let found = audit::diff(&folders[0], &folders[1])?;
     print(global, &found, &difference_text(&found))
 }
 
-fn difference(a: &Path, b: &Path) -> Result<Difference> {
-    audit::diff(a, b)
+fn is_run(folder: &Path) -> bool {
+    folder.join("run.json").is_file()
 }
 
 fn difference_text(found: &Difference) -> String {
@@ -171,5 +174,5 @@ fn difference_text(found: &Difference) -> String {
             Some(step) => format!("{stage}: part at step {step}\n"),
         };
     }
-    text
+    text + &found.shift.as_ref().map_or_else(String::new, |shift| format!("\n{}", profile::shift_text(shift)))
 }

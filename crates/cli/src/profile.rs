@@ -134,7 +134,7 @@ fn such_as(examples: &[(String, f64)]) -> String {
 fn edge(edge: &Edge) -> String {
     let ways: Vec<String> = edge.attributes.iter().map(|(name, side)| format!("{side} {name}")).collect();
     let example = edge.examples.first().map_or("", String::as_str);
-    format!("{example}: {}; {} from {}", ways.join(", "), edge.num_in_source, edge.source)
+    format!("{}; {} from {}, such as {example}", ways.join(", "), edge.num_in_source, edge.source)
 }
 
 fn associations(profile: &Profile) -> String {
@@ -153,7 +153,8 @@ fn listed(title: &str, items: impl Iterator<Item = String>) -> String {
     if items.is_empty() { String::new() } else { format!("\n{title}\n{}", wrapped(&items.join(", "), "  ")) }
 }
 
-fn shift_text(shift: &Shift) -> String {
+/// What shifted, in words.
+pub fn shift_text(shift: &Shift) -> String {
     let [before, after] = shift.num_documents;
     let mut text = format!("{before} documents before, {after} after\n");
     if !shift.is_any() {

@@ -78,9 +78,11 @@ impl Reporter for Printer {
                 let time = if *outcome == Outcome::Reused { "unchanged".into() } else { short_time(*wall_s) };
                 eprintln!("{kind:<20} {time:>10}  {summary}");
             }
-            Notice::Resumed { step, num_tokens, total } => {
+            Notice::Resumed { step, num_tokens, total, num_lost } => {
                 let share = 100.0 * *num_tokens as f64 / *total as f64;
-                self.line(&format!("  resumed from step {step} ({share:.0} % of the tokens)"));
+                self.line(&format!(
+                    "  resumed from step {step} ({share:.0} % of the tokens), {num_lost} steps to make again"
+                ));
             }
             Notice::Step { report, total, tokens_per_s } => {
                 let left = short_time(total.saturating_sub(report.num_tokens) as f64 / tokens_per_s);

@@ -329,7 +329,7 @@ fn sources(counts: &count::Counted, all: &Counts) -> (Vec<SourceProfile>, Vec<So
 
 #[cfg(test)]
 mod tests {
-    use arable_core::Document;
+    use arable_core::{Document, Seed};
 
     use super::*;
     use crate::columns::measure_all;
@@ -393,6 +393,24 @@ mod tests {
         assert!(pair.npmi > 0.5 && pair.num_documents >= 58, "{pair:?}");
         let read: Profile = serde_json::from_str(&serde_json::to_string(&found).unwrap()).unwrap();
         assert_eq!(read, found);
+    }
+
+    #[test]
+    fn threads_do_not_show() {
+        let text = |i: usize| {
+            let mut draws = Seed(1).stream("text").at(0, i as u64);
+            (0..400).map(|_| format!("w{} ", draws.below(9000))).collect::<String>()
+        };
+        let own = documents("a", (0..1400).map(text));
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| profiled(&own, &own[..500]))
+        };
+        let expected = run(1);
+        assert_eq!(expected.num_words, 560_000);
+        for threads in [2, 3, 7] {
+            assert_eq!(run(threads), expected);
+        }
     }
 
     #[test]

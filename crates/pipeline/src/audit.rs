@@ -14,8 +14,9 @@ use serde::Serialize;
 use crate::advice::Advise;
 use crate::rollback;
 use crate::run::Run;
+use crate::shifts::{self, Shift};
 use crate::stages::pretrain::{self, CHECKPOINTS, Made, Metric, Read, checkpoint_name, metrics};
-use crate::stages::{self, tokenizer};
+use crate::stages::{self, profile, tokenizer};
 
 /// A past step, computed again.
 #[derive(Clone, Debug, Serialize)]
@@ -237,12 +238,15 @@ pub struct Difference {
     pub artifacts: Vec<(String, bool)>,
     /// For each stage that both have trained, the first step that found something else, or none.
     pub steps: Vec<(String, Option<u64>)>,
+    /// What shifted from the documents of one to those of the other, where they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shift: Option<Shift>,
 }
 
 /// Compares the runs in two folders.
 ///
 /// # Errors
-/// When one of them has no record or no configuration.
+/// When one of them has no record or no configuration, or its profile cannot be read.
 pub fn diff(a: &Path, b: &Path) -> Result<Difference> {
     let [first, second] = [a, b].map(read_record);
     let (first, second) = (first.map_err(anyhow::Error::msg)?, second.map_err(anyhow::Error::msg)?);
@@ -252,7 +256,7 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference> {
         let other = second.stages.iter().find(|other| other.kind == stage.kind);
         (stage.kind.clone(), other.is_some_and(|other| other.digest == stage.digest))
     };
-    let artifacts = first.stages.iter().map(artifact).collect();
+    let artifacts: Vec<(String, bool)> = first.stages.iter().map(artifact).collect();
     let mut steps = Vec::new();
     for (kind, one, two) in both(&first, &second) {
         let path = |run: &Path, stage: &StageRecord| run.join("../artifacts").join(&stage.folder);
@@ -261,7 +265,9 @@ pub fn diff(a: &Path, b: &Path) -> Result<Difference> {
             steps.push((kind, first_difference(&one, &two)?));
         }
     }
-    Ok(Difference { settings, environment, artifacts, steps })
+    let other_profile = artifacts.iter().any(|(kind, same)| kind == profile::KIND && !same);
+    let shift = other_profile.then(|| shifts::diff(a.parent().unwrap_or(a), &first.name, &second.name)).transpose()?;
+    Ok(Difference { settings, environment, artifacts, steps, shift })
 }
 
 fn both<'a>(

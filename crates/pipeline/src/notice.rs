@@ -30,6 +30,8 @@ pub enum Notice<'a> {
         num_tokens: u64,
         /// Tokens to see.
         total: u64,
+        /// Steps taken after the checkpoint, which have to be taken again.
+        num_lost: usize,
     },
     /// A pretraining step was taken.
     Step {

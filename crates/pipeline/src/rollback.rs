@@ -218,7 +218,7 @@ impl Rollback {
             state.progress.cursor = Cursor::default();
         }
         let (step, num_tokens) = (state.progress.step, state.progress.num_tokens);
-        run.reporter.notice(&Notice::Resumed { step, num_tokens, total: config.num_tokens.0 });
+        run.reporter.notice(&Notice::Resumed { step, num_tokens, total: config.num_tokens.0, num_lost: 0 });
         Ok(state)
     }
 }

@@ -6,10 +6,10 @@ mod bad_input;
 mod buckets;
 mod data;
 mod domain;
+mod faults;
 mod labels;
 mod plan;
 mod resume;
 mod runs;
-
 mod sources;
 mod versions;

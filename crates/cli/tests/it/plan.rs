@@ -152,7 +152,7 @@ fn runs_are_compared() {
     let domain = staged("");
     domain.ok(&["run"]);
     domain.ok(&["run", "--set", "name=other", "--set", "stage.domain.learning_rate=1e-3"]);
-    let said = domain.ok(&["compare", "small", "other"]);
+    let said = domain.ok(&["diff", "small", "other"]);
     assert!(said.contains("stage.domain.learning_rate") && said.contains("0.001"), "{said}");
     assert!(said.contains("pretrain-general: every step the same"), "{said}");
     assert!(said.contains("pretrain-domain: part at step 1"), "{said}");

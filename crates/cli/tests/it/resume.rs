@@ -34,7 +34,7 @@ fn scores(out: &Path) -> Vec<Value> {
 }
 
 /// Long enough to be caught in the middle.
-const LONG: [&str; 2] = ["--set", "pretrain.num_tokens=60000"];
+pub const LONG: [&str; 2] = ["--set", "pretrain.num_tokens=60000"];
 
 /// How often the test kills: a dozen times, or as `ARABLE_KILLS` says (1,000 take about ten minutes).
 fn num_kills_wanted() -> u64 {

@@ -175,7 +175,7 @@ pub(crate) fn specials(vocabulary: &Vocabulary) -> Specials {
     Specials { cls: vocabulary.cls_id(), sep: vocabulary.sep_id(), mask: vocabulary.mask_id() }
 }
 
-/// The newest whole checkpoint. Metrics of later steps are forgotten: they will be made again.
+/// The newest whole checkpoint. Metrics of later steps are forgotten: they will be made again, and how many is said.
 fn resume(run: &mut Run<'_>, config: &PretrainConfig, folder: &Path) -> Result<Option<Pretraining>> {
     let (newest, broken) = newest_valid(&folder.join(CHECKPOINTS), "step-").advise()?;
     for flaw in broken {
@@ -183,16 +183,18 @@ fn resume(run: &mut Run<'_>, config: &PretrainConfig, folder: &Path) -> Result<O
     }
     let state = newest.as_ref().map(|artifact| checkpoint::read(config, artifact.path()).advise()).transpose()?;
     let step = state.as_ref().map_or(0, |state| state.progress.step);
-    let kept: Vec<Metric> = metrics(folder)?.into_iter().filter(|metric| metric.step() <= step).collect();
+    let (kept, lost): (Vec<Metric>, Vec<Metric>) =
+        metrics(folder)?.into_iter().partition(|metric| metric.step() <= step);
+    let num_lost = lost.iter().filter(|metric| matches!(metric, Metric::Step(_))).count();
     let lines: Vec<String> = kept.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
     let text = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
     arable_ledger::write_atomic(&folder.join(METRICS), text.as_bytes())?;
     if let Some(events) = event_file(folder)? {
         tensorboard::truncate_after(&events, step)?;
     }
-    if let Some(state) = &state {
-        let (step, num_tokens) = (state.progress.step, state.progress.num_tokens);
-        run.reporter.notice(&Notice::Resumed { step, num_tokens, total: config.num_tokens.0 });
+    if num_lost > 0 || state.is_some() {
+        let num_tokens = state.as_ref().map_or(0, |state| state.progress.num_tokens);
+        run.reporter.notice(&Notice::Resumed { step, num_tokens, total: config.num_tokens.0, num_lost });
     }
     Ok(state)
 }
@@ -392,10 +394,15 @@ fn point(checkpoints: &Path, link: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes all checkpoints but the newest and the best.
+/// Deletes all checkpoints but the newest and the best; none while the newest may not replace them.
 fn delete_old(checkpoints: &Path) -> Result<()> {
     let best = fs::read_link(checkpoints.join("best")).ok();
-    for step in checkpoint_steps(checkpoints).into_iter().rev().skip(NUM_KEPT) {
+    let steps = checkpoint_steps(checkpoints);
+    let newest = steps.last().map(|step| Artifact::open(&checkpoints.join(checkpoint_name(*step))));
+    if !newest.is_some_and(|opened| opened.is_ok()) {
+        return Ok(());
+    }
+    for step in steps.into_iter().rev().skip(NUM_KEPT) {
         let name = checkpoint_name(step);
         if best.as_deref() != Some(Path::new(&name)) {
             fs::remove_dir_all(checkpoints.join(name))?;
