@@ -98,7 +98,7 @@ mod tests {
         let mut days = ["2015", "2015-03-24", "2015-03", "2014-12-31", "2015-12-30"];
         days.sort_by_key(|day| latest(day));
         assert_eq!(days, ["2014-12-31", "2015-03-24", "2015-03", "2015-12-30", "2015"]);
-        assert!(latest("2015") >= "2015-07".to_owned() && latest("2014") < "2015".to_owned());
+        assert!(*latest("2015") >= *"2015-07" && *latest("2014") < *"2015");
     }
 
     #[test]

@@ -241,13 +241,14 @@ fn dated_documents() -> impl Strategy<Value = Vec<Document>> {
         prop::option::of(1990_u16..2010),
     );
     prop::collection::vec(row, 20..80).prop_map(|rows| {
-        let own = |(i, (source, text, group, year)): (usize, (&str, usize, Option<u8>, Option<u16>))| {
+        let rows = rows.into_iter().enumerate();
+        let own = rows.map(|(i, (source, text, group, year))| {
             let (group, time) = (group.map(|group| group.to_string()), year.map(|year| format!("{year}-07")));
             Document { group, time, ..document(source, i, &format!("text {text}")) }
-        };
+        });
         let single =
             |year: u16| Document { time: Some(year.to_string()), ..document("a", year.into(), &format!("in {year}")) };
-        rows.into_iter().enumerate().map(own).chain((1980..1990).map(single)).collect()
+        own.chain((1980..1990).map(single)).collect()
     })
 }
 

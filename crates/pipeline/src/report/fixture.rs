@@ -214,12 +214,6 @@ fn corpus_facts() -> CorpusFacts {
         num_examples_found,
         num_documents_removed,
     };
-    let value = |value: &str, num_documents, num_asked, num_taken| SampledValue {
-        value: value.into(),
-        num_documents,
-        num_asked,
-        num_taken,
-    };
     CorpusFacts {
         num_too_short: 17,
         num_filtered: 312,
@@ -247,26 +241,34 @@ fn corpus_facts() -> CorpusFacts {
             PiiFacts { kind: "phone".into(), num_found: 87, num_documents: 61, is_masked: false },
         ],
         num_sampled_out: 2_310,
-        sample: Some(Sampled {
-            by: "left(time, 4)".into(),
-            num_asked: 50_000,
-            values: vec![
-                value("2023", 30_112, 25_000, 25_000),
-                value("2024", 22_192, 25_000, 22_192),
-                value("none", 0, 0, 0),
-            ],
-        }),
-        split: Some(SplitCheck {
-            num_clusters: 46_871,
-            num_groups: 210,
-            num_untimed: 7,
-            borders: vec![Border { part: "held_out".into(), from: "2024-05".into(), num_moved: 12 }],
-            ..SplitCheck::default()
-        }),
+        sample: Some(sampled()),
+        split: Some(split()),
         num_train: 46_250,
         num_held_out: 942,
         num_train_words: 10_933_005,
         rejects: [("invalid UTF-8", 9), ("no text field", 6)].map(|(name, number)| (name.to_owned(), number)).into(),
+    }
+}
+
+fn sampled() -> Sampled {
+    let value = |value: &str, num_documents, num_asked, num_taken| SampledValue {
+        value: value.into(),
+        num_documents,
+        num_asked,
+        num_taken,
+    };
+    let values =
+        vec![value("2023", 30_112, 25_000, 25_000), value("2024", 22_192, 25_000, 22_192), value("none", 0, 0, 0)];
+    Sampled { by: "left(time, 4)".into(), num_asked: 50_000, values }
+}
+
+fn split() -> SplitCheck {
+    SplitCheck {
+        num_clusters: 46_871,
+        num_groups: 210,
+        num_untimed: 7,
+        borders: vec![Border { part: "held_out".into(), from: "2024-05".into(), num_moved: 12 }],
+        ..SplitCheck::default()
     }
 }
 
