@@ -280,7 +280,7 @@ impl<'r, 'a> Watch<'r, 'a> {
         let events = event_file(&folder)?.unwrap_or_else(|| folder.join(tensorboard::file_name(now())));
         let earlier = if state.progress.step > 0 { clock(&folder)? } else { Clock::default() };
         let start = Instant::now();
-        let probes = Probes::load(run, made.vocabulary, made.tasks)?;
+        let probes = Probes::load(run, made.vocabulary, made.tasks, &state.model)?;
         let origin = json!({
             "stage": stage,
             "model": run.domain.model_identity(),
@@ -464,7 +464,7 @@ fn delete_old(checkpoints: &Path) -> Result<()> {
     let best = fs::read_link(checkpoints.join("best")).ok();
     let steps = checkpoint_steps(checkpoints);
     let newest = steps.last().map(|step| Artifact::open(&checkpoints.join(checkpoint_name(*step))));
-    if !newest.is_some_and(|opened| opened.is_ok()) {
+    if newest.is_none_or(|opened| opened.is_err()) {
         return Ok(());
     }
     for step in steps.into_iter().rev().skip(NUM_KEPT) {

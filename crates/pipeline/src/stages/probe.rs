@@ -10,7 +10,7 @@ use arable_core::{Digest, Seed};
 use arable_corpus::{Task, subset};
 use arable_eval::{Predictions, Scored, Targets, by_class, calibrate, linear_probe, metrics};
 use arable_ledger::Artifact;
-use arable_model::Model;
+use arable_model::{Model, Pooling};
 use arable_tensor::Device;
 use arable_tokenize::Vocabulary;
 use arable_train::adapt::{EncodedExample, EncodedTarget, FinetuneConfig, features, finetune};
@@ -38,6 +38,7 @@ pub(crate) struct Probes {
     finetune: FinetuneConfig,
     seed: Seed,
     words: Vocabulary,
+    pooling: Pooling,
     tasks: Vec<Probed>,
 }
 
@@ -57,8 +58,13 @@ struct Found {
 }
 
 impl Probes {
-    /// The tests that the configuration asks for.
-    pub(crate) fn load(run: &Run<'_>, vocabulary: &Artifact, tasks: &[Artifact]) -> Result<Option<Self>> {
+    /// The tests that the configuration asks for, of encoders such as `model`.
+    pub(crate) fn load(
+        run: &Run<'_>,
+        vocabulary: &Artifact,
+        tasks: &[Artifact],
+        model: &Model,
+    ) -> Result<Option<Self>> {
         let config = run.domain.config();
         let Some(probe) = config.probe.clone() else { return Ok(None) };
         let finetune = FinetuneConfig {
@@ -67,8 +73,8 @@ impl Probes {
             num_evaluations: 1,
             ..config.adapt.finetune.clone()
         };
-        let mut probes =
-            Self { config: probe, finetune, seed: config.seed, words: tokenizer::load(vocabulary)?, tasks: Vec::new() };
+        let (words, pooling) = (tokenizer::load(vocabulary)?, model.architecture().style().pooling);
+        let mut probes = Self { config: probe, finetune, seed: config.seed, words, pooling, tasks: Vec::new() };
         for (artifact, settings) in tasks.iter().zip(config.task.values()) {
             let task = tasks::load(artifact)?;
             let encoder = probes.encoder(&task, &settings.markers);
@@ -87,7 +93,7 @@ impl Probes {
 
     fn encoder<'a>(&'a self, task: &'a Task, markers: &'a [String]) -> Encoder<'a> {
         let (labels, max_length) = (&task.labels, self.finetune.max_length);
-        Encoder { vocabulary: &self.words, labels, kind: task.kind, markers, max_length }
+        Encoder { vocabulary: &self.words, labels, kind: task.kind, markers, max_length, pooling: self.pooling }
     }
 
     /// Measures `model` as it is after `step` steps, for each task.
