@@ -128,7 +128,7 @@ fn samples_and_splits_are_said_wherever_one_looks() {
     ];
     let sets: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
     let said = domain.ok(&[&["run"], &sets[..]].concat());
-    for part in ["falls short", "north 100 of 150", "from 2009 on", "nothing stands in two"] {
+    for part in ["falls short", "`north` 100 of 150", "from 2009 on", "nothing stands in two"] {
         assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(part), "{part}: {said}");
     }
     let table = said.lines().skip_while(|line| !line.starts_with("value")).take(3).collect::<Vec<_>>();

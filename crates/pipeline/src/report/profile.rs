@@ -44,19 +44,19 @@ pub(super) fn profile(results: &Results) -> Section {
 
 fn tables(profile: &Profile) -> Markup {
     html! {
-        (titled("Sources", &["Source", "Documents", "Words", "Away from the rest", "Time"], sources(profile)))
+        (wide("Sources", &["Source", "Documents", "Words", "Away from the rest", "Time"], sources(profile)))
         @if profile.source_pairs.len() > 1 {
             (titled("Sources apart from each other", &["Sources", "Jensen-Shannon"], source_pairs(&profile.source_pairs)))
         }
         (times(profile))
-        (titled("Sizes", &["Attribute", "5 %", "25 %", "median", "75 %", "95 %", "largest"], sizes(profile)))
+        (wide("Sizes", &["Attribute", "5 %", "25 %", "median", "75 %", "95 %", "largest"], sizes(profile)))
         (titled("Telling words", &["Word", "Occurs", "Times as often"], terms(&profile.words)))
         (titled("Telling phrases", &["Phrase", "Occurs", "Times as often"], terms(&profile.phrases)))
         (titled("Found together", &["Words", "Documents", "NPMI"], pairs(&profile.pairs)))
         (titled("Languages", &["Language", "Documents"], languages(profile)))
         (titled("Lines in many documents", &["Line", "Documents"], lines(profile)))
         (titled("Personal data", &["Kind", "Found", "Documents"], pii(profile)))
-        (titled("Goes together", &["What", "By", "Strength", "95 %"], associations(&profile.associations)))
+        (wide("Goes together", &["What", "By", "Strength", "95 %"], associations(&profile.associations)))
         (wide("Signs of trouble", &["Sign", "Documents", "Share", "Such as"], signs(profile)))
         (wide("Few and far out", &["Attribute", "Beyond", "Documents", "Such as"], outliers(&profile.outliers)))
         (wide("Few and odd in the same ways", &["Ways", "Documents", "Most from", "Such as"], edges(&profile.edges)))

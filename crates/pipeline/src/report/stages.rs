@@ -13,8 +13,12 @@ pub(super) fn table(facts: &PretrainingFacts) -> Markup {
     let stages = &facts.stages;
     let plain = stages.len() < 2 && stages.iter().all(|stage| stage.sources.len() < 2 && stage.gate.is_none());
     html! {
-        (probe_curves(facts))
-        @if stages.iter().any(|stage| !stage.probes.is_empty()) { (probes(stages)) }
+        @if !facts.probes.is_empty() {
+            div.tables {
+                (probe_curves(facts))
+                (probes(stages))
+            }
+        }
         @if !plain {
             div.tables {
                 (mixtures(stages))
@@ -70,11 +74,11 @@ fn held_out(stages: &[StageFacts]) -> Markup {
 fn probe_curves(facts: &PretrainingFacts) -> Markup {
     let tasks: BTreeSet<&str> = facts.probes.iter().map(|report| report.task.as_str()).collect();
     html! {
-        @if !tasks.is_empty() {
+        div.wide {
             h3 { "Probes along the way" }
             p {
-                "Few-label tests on development examples: the line with points after a short fine-tuning, its band one standard \
-                 deviation over repetitions; the other line with the encoder frozen."
+                "Few-label tests on development examples: the line with points after a short fine-tuning, its band one standard "
+                "deviation over repetitions; the other line with the encoder frozen."
             }
             div.charts.medium {
                 @for task in tasks {

@@ -66,7 +66,7 @@ fn shortfall_warning(sample: &Sampled) -> Option<String> {
     const MOST: usize = 5;
     let mut short: Vec<&SampledValue> = sample.values.iter().filter(|own| own.num_short() > 0).collect();
     short.sort_by_key(|own| std::cmp::Reverse(own.num_short()));
-    let value = |own: &&SampledValue| format!("{} {} of {}", own.value, own.num_taken, own.num_asked);
+    let value = |own: &&SampledValue| format!("`{}` {} of {}", own.value, own.num_taken, own.num_asked);
     let values: Vec<String> = short.iter().take(MOST).map(value).collect();
     let more = if short.len() > MOST { ", and others" } else { "" };
     let taken = format!("{} of {} documents taken", sample.num_taken(), sample.num_asked);
