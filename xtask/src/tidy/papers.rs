@@ -113,6 +113,6 @@ mod tests {
         let slash = "/";
         assert!(names_machine_path(&format!("see {slash}home/jane/data")));
         assert!(names_machine_path(&format!("\"{slash}work/x\"")));
-        assert!(!names_machine_path("https://example.org/home/page and docs/work/x"));
+        assert!(!names_machine_path(&format!("https://example.org{slash}home/page and docs{slash}work/x")));
     }
 }
