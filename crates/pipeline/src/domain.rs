@@ -108,7 +108,7 @@ pub struct ProbeConfig {
 impl Default for ProbeConfig {
     fn default() -> Self {
         let budget = Fraction::new(0.1).expect("a literal in range");
-        Self { every: 500, budget, num_seeds: 3, num_steps: 60, learning_rate: 1e-3 }
+        Self { every: 1000, budget, num_seeds: 3, num_steps: 60, learning_rate: 1e-3 }
     }
 }
 
