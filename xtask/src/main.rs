@@ -7,6 +7,7 @@ mod glasshouse;
 mod parity;
 mod peers;
 mod python;
+mod study;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 /// Every command.
-const COMMANDS: [&str; 4] = ["bench-peers [engine | curation]", "glasshouse [--check]", "parity", "tidy"];
+const COMMANDS: [&str; 5] = ["bench-peers [engine | curation]", "glasshouse [--check]", "parity", "study FILE", "tidy"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +26,7 @@ fn main() -> Result<()> {
         ["glasshouse"] => glasshouse::write(&domain()),
         ["glasshouse", "--check"] => check_glasshouse(),
         ["parity"] => parity::check(),
+        ["study", file] => study::run(Path::new(file), &data()),
         ["tidy"] => check_tidy(),
         _ => bail!("usage: cargo xtask {}", COMMANDS.join(" | ")),
     }

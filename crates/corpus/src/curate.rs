@@ -22,7 +22,7 @@ use crate::pii::{PiiCounts, PiiKind, remove_pii};
 use crate::read::ReadError;
 use crate::reject::{DropReason, Dropped};
 use crate::sample::{SampleError, Sampled, Values, sample};
-use crate::split::Keys;
+use crate::split::{Bound, Keys};
 use crate::split_check::{Placed, SplitCheck};
 use crate::store::{Block, Documents, Quarantined, StoreError, Writer, each_line, line_of};
 use crate::words::{normalize, num_words, word_hashes};
@@ -95,6 +95,13 @@ pub enum CurateError {
         /// How many there are.
         num_crossings: usize,
     },
+}
+
+impl CurateError {
+    /// Whether the program or the machine is at fault, and not what was given to it.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Crossing { .. } | Self::Store(_) | Self::Columns(_))
+    }
 }
 
 impl Hint for CurateError {
@@ -243,6 +250,15 @@ enum Fate {
     SampledOut,
 }
 
+impl Fate {
+    fn copy_of(self) -> Option<usize> {
+        match self {
+            Self::ExactDuplicate(of) | Self::NormalizedDuplicate(of) | Self::NearDuplicate(of, _) => Some(of),
+            Self::Train | Self::HeldOut | Self::First | Self::Overlap | Self::SampledOut => None,
+        }
+    }
+}
+
 fn fates(seen: &[Seen]) -> Vec<Fate> {
     let fate = |seen: &Seen| if matches!(seen.first, First::Fine(_)) { Fate::Train } else { Fate::First };
     seen.iter().map(fate).collect()
@@ -351,7 +367,9 @@ impl Plan<'_> {
         if left.is_empty() {
             return Err(nothing_left(self.seen.len(), counts));
         }
-        let keys: Vec<Keys> = left.iter().map(|&idx| self.traits(idx).keys).collect();
+        let copies = self.copies();
+        let bound = Bound::new(&copies, |idx| self.traits(idx).keys.group);
+        let keys: Vec<Keys> = left.iter().map(|&idx| bound.keys(idx, self.traits(idx).keys)).collect();
         let days: Vec<Option<&str>> = left.iter().map(|&idx| self.traits(idx).day.as_deref()).collect();
         let is_held_out = keep_aside(&self.config.held_out, &keys, &days, seed)?;
         if !is_held_out.contains(&true) {
@@ -360,14 +378,35 @@ impl Plan<'_> {
         let aside: Vec<usize> =
             left.iter().zip(is_held_out).filter(|(_, is_held_out)| *is_held_out).map(|(&idx, _)| idx).collect();
         aside.into_iter().for_each(|idx| self.fates[idx] = Fate::HeldOut);
-        let placed = |&idx: &usize| {
-            let Traits { keys, day, .. } = self.traits(idx);
-            Placed { keys: *keys, day: day.as_deref(), part: usize::from(self.fates[idx] == Fate::HeldOut) }
-        };
-        let check = SplitCheck::of(&["train", "held_out"], &left.iter().map(placed).collect::<Vec<_>>());
+        let check = self.look_at_split(&left, &keys, &copies);
         match check.num_crossings {
             0 => Ok(check),
             num_crossings => Err(CurateError::Crossing { num_crossings }),
+        }
+    }
+
+    /// Looks at what is left, with the keys by which it was cut, beside the keys that it and its copies came with.
+    fn look_at_split(&self, left: &[usize], keys: &[Keys], copies: &[(usize, usize)]) -> SplitCheck {
+        let part = |idx: usize| usize::from(self.fates[idx] == Fate::HeldOut);
+        let day = |idx: usize| self.traits(idx).day.as_deref();
+        let items = left.iter().zip(keys).map(|(&idx, &keys)| Placed { keys, day: day(idx), part: part(idx) });
+        let own = left.iter().map(|&idx| (idx, idx));
+        let copies = copies.iter().filter_map(|&(copy, of)| Some((copy, self.stands_for(of)?)));
+        let witness = |(idx, at)| Placed { keys: self.traits(idx).keys, day: None, part: part(at) };
+        let witnesses: Vec<Placed<'_>> = own.chain(copies).map(witness).collect();
+        SplitCheck::of(&["train", "held_out"], &items.collect::<Vec<_>>(), &witnesses)
+    }
+
+    /// Copies that were dropped, and what each is a copy of.
+    fn copies(&self) -> Vec<(usize, usize)> {
+        (0..self.fates.len()).filter_map(|idx| Some((idx, self.fates[idx].copy_of()?))).collect()
+    }
+
+    /// The document that stays for this one, if any does.
+    fn stands_for(&self, idx: usize) -> Option<usize> {
+        match self.fates[idx] {
+            Fate::Train | Fate::HeldOut => Some(idx),
+            fate => self.stands_for(fate.copy_of()?),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Cutting a set in two so that nothing that belongs together is cut apart.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use arable_core::{Digest, Example, Fraction, Seed, Stream};
 
@@ -40,9 +40,7 @@ pub(crate) fn clusters(keys: &[Keys]) -> Vec<Cluster> {
     let mut owners: HashMap<Digest, usize> = HashMap::new();
     for (i, keys) in keys.iter().enumerate() {
         for key in keys.each() {
-            let owner = *owners.entry(key).or_insert(i);
-            let (a, b) = (root(&mut parents, owner), root(&mut parents, i));
-            parents[a.max(b)] = a.min(b);
+            join(&mut parents, *owners.entry(key).or_insert(i), i);
         }
     }
     let mut clusters: Vec<Cluster> = Vec::new();
@@ -65,6 +63,49 @@ fn root(parents: &mut [usize], mut i: usize) -> usize {
         i = parents[i];
     }
     i
+}
+
+fn join(parents: &mut [usize], i: usize, j: usize) {
+    let (a, b) = (root(parents, i), root(parents, j));
+    parents[a.max(b)] = a.min(b);
+}
+
+/// Groups that are one because of copies: what a copy that was dropped belonged to, the text that stays for it belongs to
+/// as well.
+pub(crate) struct Bound {
+    by_item: HashMap<usize, Digest>,
+    by_group: HashMap<Digest, Digest>,
+}
+
+impl Bound {
+    /// From pairs of a copy and what it is a copy of, which may be a copy itself, and from the group of each.
+    pub(crate) fn new(copies: &[(usize, usize)], group: impl Fn(usize) -> Option<Digest>) -> Self {
+        let items: BTreeSet<usize> = copies.iter().flat_map(|&(copy, of)| [copy, of]).collect();
+        let items: Vec<usize> = items.into_iter().collect();
+        let place = |item: &usize| items.binary_search(item).expect("every item is listed");
+        let mut parents: Vec<usize> = (0..items.len()).collect();
+        copies.iter().for_each(|(copy, of)| join(&mut parents, place(copy), place(of)));
+        let grouped = items.iter().enumerate().filter_map(|(i, &item)| Some((i, group(item)?)));
+        let grouped: Vec<(usize, Digest)> = grouped.collect();
+        let mut owners: HashMap<Digest, usize> = HashMap::new();
+        grouped.iter().for_each(|&(i, group)| join(&mut parents, *owners.entry(group).or_insert(i), i));
+        let roots: Vec<usize> = (0..items.len()).map(|i| root(&mut parents, i)).collect();
+        let mut smallest: HashMap<usize, Digest> = HashMap::new();
+        for &(i, group) in &grouped {
+            let least = smallest.entry(roots[i]).or_insert(group);
+            *least = group.min(*least);
+        }
+        let of_item = |(&item, root): (&usize, &usize)| Some((item, *smallest.get(root)?));
+        let by_item = items.iter().zip(&roots).filter_map(of_item).collect();
+        let by_group = grouped.into_iter().map(|(i, group)| (group, smallest[&roots[i]])).collect();
+        Self { by_item, by_group }
+    }
+
+    /// The keys of an item, with the group that it belongs to by all that is known.
+    pub(crate) fn keys(&self, item: usize, keys: Keys) -> Keys {
+        let of_group = || keys.group.map(|group| self.by_group.get(&group).copied().unwrap_or(group));
+        Keys { group: self.by_item.get(&item).copied().or_else(of_group), ..keys }
+    }
 }
 
 /// Takes whole clusters in an order drawn for each from its key, up to `num_items` items; clusters that are too large
@@ -238,7 +279,7 @@ mod tests {
                 let (taken, left) = cut_newest(clusters(&keys), &days, num, Seed(seed).stream("test"));
                 let is_taken = is_in(&taken, keys.len());
                 let placed = |(i, keys): (usize, &Keys)| Placed { keys: *keys, day: days[i], part: is_taken[i].into() };
-                let check = SplitCheck::of(&["old", "new"], &keys.iter().enumerate().map(placed).collect::<Vec<_>>());
+                let check = SplitCheck::of(&["old", "new"], &keys.iter().enumerate().map(placed).collect::<Vec<_>>(), &[]);
                 let last = taken.last().map_or(0, |cluster| cluster.items.len());
                 (is_taken, check, last, left.len())
             };
@@ -266,6 +307,20 @@ mod tests {
         assert_eq!(held_out(10, 0.02), 100);
         assert_eq!(held_out(1, 0.02), 0);
         assert!(held_out(0, 1.0) < 1000);
+    }
+
+    #[test]
+    fn copies_bind_what_they_belonged_to() {
+        let group = |name: &str| Keys::new(Some(name), digest_of_words("")).group;
+        // 1 and 2 are copies of 0, 4 is one of 3, 6 is one of 5 which is one of 3.
+        let groups = [None, group("a"), group("b"), group("c"), None, None, group("b"), group("b"), group("d"), None];
+        let bound = Bound::new(&[(1, 0), (2, 1), (4, 3), (5, 3), (6, 5)], |item| groups[item]);
+        let of = |item: usize| bound.keys(item, Keys { group: groups[item], words: digest_of_words("") }).group;
+        for item in [1, 2, 3, 4, 5, 6, 7] {
+            assert_eq!(of(item), of(0), "{item} has group b or is tied to what has it");
+        }
+        assert!([group("a"), group("b"), group("c")].contains(&of(0)));
+        assert_eq!((of(8), of(9)), (group("d"), None));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::times::latest;
 pub struct SplitCheck {
     /// Sets of items that belong together, by their words or their group, through others too; most are of one item.
     pub num_clusters: usize,
-    /// Distinct groups.
+    /// Distinct groups; those that copies tie together are one.
     pub num_groups: usize,
     /// Texts and groups that stand in more than one part, and items that are newer than a part that should be newer.
     pub num_crossings: usize,
@@ -44,14 +44,15 @@ pub(crate) struct Placed<'a> {
 }
 
 impl SplitCheck {
-    /// Looks at every item of parts that were cut, the oldest first where they are cut by time.
-    pub(crate) fn of(parts: &[&str], items: &[Placed<'_>]) -> Self {
+    /// Looks at every item of parts that were cut, the oldest first where they are cut by time. `witnesses` must not cross
+    /// either: what was dropped as a copy of an item, where that stands, and items with the keys that they came with.
+    pub(crate) fn of(parts: &[&str], items: &[Placed<'_>], witnesses: &[Placed<'_>]) -> Self {
         let clusters = clusters(&items.iter().map(|item| item.keys).collect::<Vec<_>>());
         let groups: BTreeSet<Digest> = items.iter().filter_map(|item| item.keys.group).collect();
         let mut check = Self {
             num_clusters: clusters.len(),
             num_groups: groups.len(),
-            num_crossings: num_crossing_keys(items),
+            num_crossings: num_crossing_keys(items.iter().chain(witnesses)),
             ..Self::default()
         };
         let days: Vec<Option<&str>> = items.iter().map(|item| item.day).collect();
@@ -75,7 +76,7 @@ impl SplitCheck {
 }
 
 /// Texts and groups that stand in more than one part.
-fn num_crossing_keys(items: &[Placed<'_>]) -> usize {
+fn num_crossing_keys<'a>(items: impl Iterator<Item = &'a Placed<'a>>) -> usize {
     let mut parts: HashMap<Digest, usize> = HashMap::new();
     let mut crossing = BTreeSet::new();
     for item in items {
@@ -97,7 +98,7 @@ mod tests {
     fn a_bad_split_is_seen() {
         let keys = |group: Option<&str>, text: &str| Keys::new(group, digest_of_words(text));
         let item = |keys, day, part| Placed { keys, day, part };
-        let check = |items: &[Placed<'_>]| SplitCheck::of(&["train", "dev", "test"], items);
+        let check = |items: &[Placed<'_>]| SplitCheck::of(&["train", "dev", "test"], items, &[]);
         let found = check(&[
             item(keys(Some("a"), "one"), None, 0),
             item(keys(Some("a"), "two"), None, 1),
@@ -106,6 +107,9 @@ mod tests {
         ]);
         assert_eq!((found.num_clusters, found.num_groups, found.num_crossings), (2, 1, 2));
         assert!(found.borders.is_empty() && found.num_untimed == 0);
+        let own = [item(keys(None, "one"), None, 0), item(keys(Some("a"), "two"), None, 1)];
+        let copy = |part| SplitCheck::of(&["train", "dev"], &own, &[item(keys(Some("a"), "one more"), None, part)]);
+        assert_eq!((copy(1).num_crossings, copy(0).num_crossings), (0, 1), "group a stands in both through a copy");
         let found = check(&[
             item(keys(None, "one"), Some("2015"), 0),
             item(keys(None, "two"), Some("2014-03"), 1),

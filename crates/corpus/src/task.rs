@@ -127,6 +127,13 @@ pub struct UnseenLabel {
     pub nearest: Option<String>,
 }
 
+impl TaskError {
+    /// Whether the program is at fault, and not what was given to it.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Crossing { .. })
+    }
+}
+
 impl Hint for TaskError {
     fn hint(&self) -> Option<String> {
         Some(match self {
@@ -510,7 +517,7 @@ fn check(parts: &[Vec<Found>; 3], by_time: bool) -> SplitCheck {
             part,
         }));
     }
-    SplitCheck::of(&["train", "dev", "test"], &items)
+    SplitCheck::of(&["train", "dev", "test"], &items, &[])
 }
 
 /// How many training examples are left of each label.

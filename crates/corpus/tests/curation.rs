@@ -86,6 +86,24 @@ fn everything_is_kept_or_counted() {
     assert_eq!((found.num_examples, found.num_examples_found, found.num_documents_removed), (1, 1, 1));
 }
 
+/// Two patients share a letter, of which one copy is dropped: whatever else there is of both stands on one side.
+#[test]
+fn a_dropped_copy_binds_its_group() {
+    let row = |patient: usize, text: String| format!("{}\n", serde_json::json!({ "text": text, "patient": patient }));
+    let own = (0..60).map(|i| row(i / 3, format!("note {i} of patient {}", i / 3)));
+    let shared = [0, 1].map(|patient| row(patient, "a letter that both have".to_owned()));
+    let root = root_with(&[("a.jsonl", &own.chain(shared).collect::<String>())]);
+    let mut config = config(&[("a", "a.jsonl")]);
+    config.source[0].group = Some("patient".into());
+    let sides = (0..20).map(|seed| {
+        let found = curated(&config, root.path(), &[], Seed(seed)).unwrap();
+        assert_eq!((found.counts.num_exact_duplicates, found.counts.split.num_crossings), (1, 0));
+        let held_out = found.held_out.iter().filter(|document| matches!(document.group.as_deref(), Some("0" | "1")));
+        held_out.count()
+    });
+    assert_eq!(sides.collect::<BTreeSet<_>>(), [0, 7].into());
+}
+
 #[test]
 fn personal_data_is_counted_and_masked_where_asked_for() {
     let text = |i: usize| match i {

@@ -110,11 +110,11 @@ pub fn replay(run: &mut Run<'_>, stage: Option<&str>, step: u64) -> Result<Repla
     let before = if idx == 0 { None } else { planned.stages[idx - 1].artifact.as_ref() };
     let (stage, made) = (&planned_stage.stage, material.made(before));
     let words = tokenizer::load(made.vocabulary)?;
-    let text = Read::open(&stage.pretrain, &words, made.tokens)?;
+    let seed = pretrain::stage_seed(run, stage);
+    let text = Read::open(&stage.pretrain, &words, made.tokens, seed)?;
     let mut state = before_step(run, planned_stage, step, &text, made)?;
     let from_step = state.progress.step;
     let mut until = Until { step, found: Vec::new() };
-    let seed = pretrain::stage_seed(run, stage);
     let config = &stage.pretrain;
     arable_train::pretrain::pretrain(config, &text.view(), run.device, seed, &mut state, &mut until).advise()?;
     let now = *until.found.last().context("a step was computed")?;

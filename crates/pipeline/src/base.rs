@@ -103,16 +103,11 @@ impl Base {
         let arable_model::Base { model, has_head } =
             load_base(&self.folder, seed).map_err(bad(&self.folder)).advise()?;
         let known = self.vocabulary()?;
-        let new: Vec<Vec<u32>> = (known.size()..words.size()).map(|id| pieces(&known, words, id as u32)).collect();
+        let new: Vec<Vec<u32>> = (known.size()..words.size()).map(|id| known.pieces(words, id as u32)).collect();
         let mut model = model.with_tokens(known.size(), &new);
         if !has_head && model.head() == Head::MaskedLm {
             model.set_prior(&counts()?);
         }
         Ok(model)
     }
-}
-
-/// The tokens of `known` that stand for a token of `words`.
-fn pieces(known: &Vocabulary, words: &Vocabulary, id: u32) -> Vec<u32> {
-    known.encode(&words.decode(&[id])).ids
 }

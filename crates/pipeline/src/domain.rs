@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use arable_core::{Digest, Fraction, Seed};
-use arable_corpus::{CorpusConfig, SampleConfig, SourceConfig, TaskConfig, TaskKind};
+use arable_core::{Digest, Fraction, Hint, Seed};
+use arable_corpus::{CorpusConfig, SampleConfig, SourceConfig, TaskConfig, TaskKind, check_order};
 use arable_eval::BaselineConfig;
 use arable_model::{Architecture, ModelConfig};
 use arable_tokenize::TokenizerConfig;
 use arable_train::adapt::FinetuneConfig;
+use arable_train::curriculum::CurriculumConfig;
 use arable_train::objective::clm::ClmConfig;
 use arable_train::pretrain::PretrainConfig;
 use schemars::JsonSchema;
@@ -268,6 +269,9 @@ fn check(config: &Config, written: &Written, base: Option<&Base>) -> Result<(), 
             architecture.map_err(|error| written.rule("model", error.to_string(), hint))?.max_length()
         }
     };
+    let message = "extend the vocabulary of no model".to_owned();
+    let hint = "leave it out: a vocabulary that is trained here is the domain's own; or name a model with `model.from`";
+    rule(config.tokenizer.extend.is_none() || base.is_some(), "tokenizer.extend", message, hint)?;
     let is_causal = base.is_some_and(|base| base.architecture.style().is_causal);
     let message = "train an encoder on next tokens".to_owned();
     let hint = "leave `clm` out: encoders find hidden tokens, as `mlm` says";
@@ -351,6 +355,11 @@ fn check_stages(config: &Config, written: &Written, most: usize) -> Result<(), C
         };
         if let Some((setting, message, hint)) = stage.flaw(most, &sources) {
             return Err(written.rule(&key(setting), message, Some(hint)));
+        }
+        if let Some(CurriculumConfig { by, .. }) = &stage.pretrain.curriculum {
+            let place = key("curriculum.by");
+            check_order(&place, by, &config.corpus)
+                .map_err(|error| written.rule(&place, error.to_string(), error.hint().as_deref()))?;
         }
     }
     for (idx, stage) in config.stage.iter().enumerate() {

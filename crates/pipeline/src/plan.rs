@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arable_core::{Count, Probability};
+use arable_train::curriculum::CurriculumConfig;
 use arable_train::objective::mlm::MlmConfig;
 use arable_train::pretrain::{PretrainConfig, Trained};
 use arable_train::ramp::Ramp;
@@ -24,6 +25,9 @@ pub struct StageConfig {
     /// Shares of the sources by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixture: Option<BTreeMap<String, Ramp<f64>>>,
+    /// The order in which documents are read, such as `{ by = "reading_ease", order = "falling" }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curriculum: Option<CurriculumConfig>,
     /// Tokens in a batch, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_batch: Option<Ramp<usize>>,
@@ -120,6 +124,7 @@ impl StageConfig {
         let pretrain = PretrainConfig {
             num_tokens: self.num_tokens.unwrap_or(d.num_tokens),
             mixture: self.mixture.clone().unwrap_or(d.mixture),
+            curriculum: self.curriculum.clone().or(d.curriculum),
             tokens_per_batch: self.tokens_per_batch.unwrap_or(d.tokens_per_batch),
             max_length: self.max_length.unwrap_or(d.max_length),
             learning_rate: self.learning_rate.unwrap_or(d.learning_rate),

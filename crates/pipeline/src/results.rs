@@ -155,6 +155,13 @@ pub struct TokenizerFacts {
     pub fertility_domain: f64,
     /// The same text under a vocabulary of equal size trained on general text, where there is such text.
     pub fertility_general: Option<f64>,
+    /// Tokens per word of the same text after so many tokens were added to the vocabulary of the model to go on from; the
+    /// last round gained too little and is not in the vocabulary, unless as many were added as it says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extension: Vec<(usize, f64)>,
+    /// Tokens that were added so.
+    #[serde(default)]
+    pub num_added: usize,
     /// Tokens in the training shards.
     pub num_train_tokens: usize,
 }

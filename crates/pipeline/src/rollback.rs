@@ -214,11 +214,17 @@ impl Rollback {
         let was = &origin.stage.pretrain;
         let same_place = origin.tokens == tokens
             && was.max_length == config.max_length
-            && was.mixture.keys().eq(config.mixture.keys());
+            && was.mixture.keys().eq(config.mixture.keys())
+            && was.curriculum == config.curriculum
+            // How much of each source is read in order.
+            && (was.curriculum.is_none() || (was.num_tokens, &was.mixture) == (config.num_tokens, &config.mixture));
         if !(same_place || self.restart_data) {
             let advice = "roll back with --restart-data, which reads the data anew and records it";
-            return Err(changed("corpus, mixture or lengths, on which the place in the data depends, are", advice))
-                .advise();
+            return Err(changed(
+                "corpus, mixture, lengths or curriculum, on which the place in the data depends, are",
+                advice,
+            ))
+            .advise();
         }
         let mut state = checkpoint::read(config, &folder).advise()?;
         if self.restart_data {

@@ -13,7 +13,7 @@ use fs_err as fs;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::advice::Advise;
+use crate::advice::{self, Advise};
 use crate::config;
 use crate::domain::Domain;
 use crate::notice::{Cancelled, Notice, Reporter};
@@ -34,8 +34,8 @@ const REVISIONS: [(&str, u32); 10] = [
     ("attributes", 3),
     ("profile", 3),
     ("task", 2),
-    ("corpus", 2),
-    ("shards", 2),
+    ("corpus", 3),
+    ("shards", 3),
     ("pretrain", 6),
     ("checkpoint", 6),
     ("adapt", 4),
@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         let result = self.work();
         let status = match &result {
             Ok(_) => RunStatus::Done,
-            Err(error) if error.is::<Cancelled>() => RunStatus::Cancelled,
+            Err(error) if advice::find::<Cancelled>(error).is_some() => RunStatus::Cancelled,
             Err(error) => RunStatus::Failed { error: format!("{error:#}") },
         };
         let line = result.as_ref().ok().map(report::one_line);
@@ -115,7 +115,8 @@ impl<'a> Run<'a> {
         let profile = profile::run(self, &read, &attributes)?;
         let corpus = corpus::run(self, &tasks, &read, &attributes)?;
         let tokenizer = tokenizer::run(self, &corpus, read.reference.as_ref())?;
-        let shards = shards::run(self, &corpus, &tokenizer)?;
+        let from = shards::From { corpus: &corpus, vocabulary: &tokenizer, read: &read, attributes: &attributes };
+        let shards = shards::run(self, from)?;
         let plan = gate::run_plan(self, &tasks, &tokenizer, &shards)?;
         let adapted = adapt::run_all(self, &tasks, &tokenizer, plan.pretrained())?;
         let parts = stages::Parts { profile, corpus, tokenizer, shards, plan, adapted };

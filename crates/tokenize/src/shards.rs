@@ -97,16 +97,18 @@ pub struct ShardFacts {
 }
 
 /// Encodes `documents` and writes them into `folder`, in order. Documents are encoded in parallel, about a megabyte of text
-/// at a time, so memory does not grow with the corpus. Files of earlier shards are replaced.
+/// at a time, so memory does not grow with the corpus. Files of earlier shards are replaced. `end` is a token that each
+/// document ends with, where there is one: what generates text has to learn where it ends.
 ///
 /// # Errors
 /// When writing fails.
 pub fn pack<S: AsRef<str> + Sync>(
     vocabulary: &Vocabulary,
     documents: impl IntoIterator<Item = S>,
+    end: Option<u32>,
     folder: &Path,
 ) -> Result<ShardFacts, ShardError> {
-    let mut writer = Writer::create(folder)?;
+    let mut writer = Writer::create(folder, end)?;
     let (mut batch, mut batch_bytes) = (vec![], 0);
     for document in documents {
         batch_bytes += document.as_ref().len();
@@ -125,18 +127,21 @@ struct Writer {
     tokens: BufWriter<fs::File>,
     offsets: BufWriter<fs::File>,
     facts: ShardFacts,
+    end: Option<u32>,
 }
 
 impl Writer {
-    fn create(folder: &Path) -> io::Result<Self> {
+    fn create(folder: &Path, end: Option<u32>) -> io::Result<Self> {
         let create = |name| fs::File::create(folder.join(name)).map(BufWriter::new);
         let mut offsets = create(OFFSETS)?;
         offsets.write_all(&0u64.to_le_bytes())?;
-        Ok(Self { tokens: create(TOKENS)?, offsets, facts: ShardFacts::default() })
+        Ok(Self { tokens: create(TOKENS)?, offsets, facts: ShardFacts::default(), end })
     }
 
     fn write<S: AsRef<str> + Sync>(&mut self, vocabulary: &Vocabulary, batch: &[S]) -> io::Result<()> {
-        for (text, encoded) in batch.iter().zip(vocabulary.encode_batch(batch)) {
+        for (text, mut encoded) in batch.iter().zip(vocabulary.encode_batch(batch)) {
+            encoded.ids.extend(self.end);
+            encoded.word_starts.extend(self.end.map(|_| true));
             self.write_document(&encoded)?;
             self.facts.num_words += text.as_ref().split_whitespace().count() as u64;
             self.facts.num_bytes += text.as_ref().len() as u64;
@@ -307,7 +312,7 @@ mod tests {
         documents.insert(3, String::new());
         documents.push(texts(3_000).join("\n"));
         documents.push("last".into());
-        let facts = pack(&vocabulary, &documents, dir.path()).unwrap();
+        let facts = pack(&vocabulary, &documents, None, dir.path()).unwrap();
         let shards = Shards::open(dir.path()).unwrap();
         let ranges: Vec<Range<u64>> = shards.documents().unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!((ranges.len() as u64, shards.num_tokens()), (facts.num_documents, facts.num_tokens));
@@ -327,12 +332,17 @@ mod tests {
         assert_eq!(counts[token_id(of_last) as usize], encoded.filter(|&id| id == token_id(of_last)).count() as u64);
         assert_eq!(facts.num_words, documents.iter().map(|text| text.split_whitespace().count() as u64).sum::<u64>());
         assert_eq!(facts.num_bytes, documents.iter().map(|text| text.len() as u64).sum::<u64>());
+        let ended = pack(&vocabulary, &documents, Some(3), dir.path()).unwrap();
+        assert_eq!(ended.num_tokens, facts.num_tokens + facts.num_documents);
+        let shards = Shards::open(dir.path()).unwrap();
+        let last = |range: Range<u64>| token_id(read(&shards, range.end - 1..range.end)[0]);
+        assert!(shards.documents().unwrap().all(|range| last(range.unwrap()) == 3));
     }
 
     #[test]
     fn nothing_packs_to_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(pack::<&str>(&vocabulary(), [], dir.path()).unwrap(), ShardFacts::default());
+        assert_eq!(pack::<&str>(&vocabulary(), [], None, dir.path()).unwrap(), ShardFacts::default());
         assert_eq!(Shards::open(dir.path()).unwrap().documents().unwrap().count(), 0);
     }
 
@@ -340,7 +350,7 @@ mod tests {
     fn files_that_were_cut_or_mixed_up_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (tokens, offsets) = (dir.path().join(TOKENS), dir.path().join(OFFSETS));
-        pack(&vocabulary(), texts(3), dir.path()).unwrap();
+        pack(&vocabulary(), texts(3), None, dir.path()).unwrap();
         let whole = (fs::read(&tokens).unwrap(), fs::read(&offsets).unwrap());
         let refused = |token_bytes: &[u8], offset_bytes: &[u8]| {
             fs::write(&tokens, token_bytes).unwrap();

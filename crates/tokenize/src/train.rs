@@ -18,13 +18,14 @@ use tokenizers::{
     AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer, TokenizerImpl,
 };
 
+use crate::extend::ExtendConfig;
 use crate::vocabulary::{Role, Vocabulary, VocabularyError};
 
 /// The number of byte symbols, which every vocabulary holds.
 const NUM_BYTES: usize = 256;
 
 /// What a vocabulary is to be like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
     /// How many tokens it has at most, special ones and the 256 bytes included. Little text gives fewer.
@@ -35,11 +36,15 @@ pub struct TokenizerConfig {
     pub lowercase: bool,
     /// Special tokens besides `[PAD] [UNK] [CLS] [SEP] [MASK]`, such as the markers of a task.
     pub special_tokens: Vec<String>,
+    /// Tokens for the domain behind those of the model to go on from (`model.from`). `extend = {}` takes the defaults; without
+    /// it, its vocabulary stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extend: Option<ExtendConfig>,
 }
 
 impl Default for TokenizerConfig {
     fn default() -> Self {
-        Self { vocab_size: 8192, min_frequency: 2, lowercase: false, special_tokens: vec![] }
+        Self { vocab_size: 8192, min_frequency: 2, lowercase: false, special_tokens: vec![], extend: None }
     }
 }
 

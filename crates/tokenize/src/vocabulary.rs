@@ -8,8 +8,9 @@ use arable_core::Hint;
 use fs_err as fs;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
-use tokenizers::{AddedToken, EncodeInput, Tokenizer};
+use tokenizers::{AddedToken, EncodeInput, Model, ModelWrapper, Tokenizer};
 
+use crate::extend::Merge;
 use crate::foreign::{self, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG};
 
 /// What a special token is for.
@@ -173,6 +174,46 @@ impl Vocabulary {
         let unreadable = |source| VocabularyError::Unreadable { path: TOKENIZER.into(), source };
         tokenizer.add_special_tokens(new.map(|token| AddedToken::from(token.as_str(), true))).map_err(unreadable)?;
         Ok(Self::with_roles(tokenizer, self.roles, self.carried.clone()))
+    }
+
+    /// The same with a token for each of these pairs, behind the others.
+    pub(crate) fn with_merges(&self, merges: &[Merge]) -> Result<Self, VocabularyError> {
+        let mut written: Value = serde_json::from_str(&self.to_json()).expect("a tokenizer has a JSON form");
+        let (first, model) = (self.size(), &mut written["model"]);
+        for (idx, Merge { left, right, token }) in merges.iter().enumerate() {
+            model["vocab"][token] = json!(first + idx);
+            // A vocabulary of WordPiece looks for the longest token and has no pairs.
+            model["merges"].as_array_mut().into_iter().for_each(|pairs| pairs.push(json!([left, right])));
+        }
+        let unreadable = |source| VocabularyError::Unreadable { path: TOKENIZER.into(), source };
+        let tokenizer = Tokenizer::from_bytes(written.to_string()).map_err(unreadable)?;
+        Ok(Self::with_roles(tokenizer, self.roles, self.carried.clone()))
+    }
+
+    /// What tokens inside of a word begin with; none in a vocabulary of bytes.
+    pub(crate) fn continuing_prefix(&self) -> Option<String> {
+        match self.tokenizer.get_model() {
+            ModelWrapper::WordPiece(model) => Some(model.continuing_subword_prefix.clone()),
+            _ => None,
+        }
+    }
+
+    /// The tokens of each word of a text, as the vocabulary cuts words.
+    pub(crate) fn words(&self, text: &str) -> Vec<Vec<u32>> {
+        let encoding = self.tokenizer.encode(text, false).expect("checked when the vocabulary was loaded");
+        let tokens: Vec<(Option<u32>, u32)> =
+            encoding.get_word_ids().iter().copied().zip(encoding.get_ids().iter().copied()).collect();
+        tokens.chunk_by(|a, b| a.0 == b.0).map(|word| word.iter().map(|(_, id)| *id).collect()).collect()
+    }
+
+    /// The tokens that stood here for the token `id` of `other`, which this vocabulary became.
+    pub fn pieces(&self, other: &Self, id: u32) -> Vec<u32> {
+        let token = other.token(id).unwrap_or_default();
+        if other.special_id(&token).is_some() {
+            return self.encode(&token).ids;
+        }
+        let parts = self.tokenizer.get_model().tokenize(&token).expect("checked when the vocabulary was loaded");
+        parts.into_iter().map(|part| part.id).collect()
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into `folder`, as `transformers`

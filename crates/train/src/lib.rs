@@ -4,6 +4,7 @@
 
 pub mod adapt;
 pub mod checkpoint;
+pub mod curriculum;
 pub mod loader;
 pub mod objective;
 pub mod pretrain;

@@ -87,6 +87,8 @@ pub struct Source {
     pub shards: Shards,
     /// Its share of the tokens, as the mixture weighs it; the sum over sources need not be 1.
     pub weight: Ramp<f64>,
+    /// The place of each document in the order in which they are read, from 0 to below 1; without it they are shuffled.
+    pub places: Option<Vec<f32>>,
 }
 
 /// Tokens of a chapter, about, over all sources.
@@ -107,9 +109,19 @@ struct Reader<'a> {
     shards: &'a Shards,
     width: u64,
     order: Option<Stream>,
+    curriculum: Option<Curriculum<'a>>,
     chapter_tokens: u64,
     place: Place,
     pieces: Vec<Piece>,
+}
+
+/// Documents in an order.
+#[derive(Clone, Copy)]
+struct Curriculum<'a> {
+    /// The place of each, from 0 to below 1.
+    places: &'a [f32],
+    /// The part of them that a pass reads, drawn by chance.
+    part: f64,
 }
 
 /// How batches are cut, along a stage.
@@ -164,7 +176,13 @@ impl<'a> Loader<'a> {
         let readers = sources.iter().enumerate().map(|(idx, source)| {
             let place = cursor.sources.get(idx).copied().unwrap_or_default();
             let order = order.map(|seed| seed.child(&source.name).stream("order"));
-            let reader = Reader { shards: &source.shards, width, order, chapter_tokens, place, pieces: Vec::new() };
+            let curriculum = order.and(source.places.as_deref()).map(|places| {
+                let share = (0..2).map(|end| source.weight.ends()[end] / total(end)).sum::<f64>() / 2.0;
+                let part = share * cut.num_tokens as f64 / source.shards.num_tokens().max(1) as f64;
+                Curriculum { places, part: part.min(1.0) }
+            });
+            let shards = &source.shards;
+            let reader = Reader { shards, width, order, curriculum, chapter_tokens, place, pieces: Vec::new() };
             if has_share(&source) { reader.opened() } else { Ok(reader) }
         });
         let weights = sources.iter().map(|source| source.weight).collect();
@@ -284,14 +302,21 @@ impl Reader<'_> {
     fn pieces(&self) -> Result<Vec<Piece>, TrainError> {
         let width = self.width;
         let Place { epoch, chapter, .. } = self.place;
-        let mut pieces = Vec::new();
+        let (mut pieces, mut places) = (Vec::new(), Vec::new());
         for (idx, document) in self.shards.documents()?.enumerate() {
             let Range { mut start, end } = document?;
             let (first, its_chapter) = match self.order {
                 Some(stream) => {
                     let mut draws = stream.at(epoch, idx as u64);
                     let first = if end - start > width { 1 + draws.below(width as usize) as u64 } else { width };
-                    (first, draws.below(self.num_chapters() as usize) as u64)
+                    let by_chance = draws.below(self.num_chapters() as usize) as u64;
+                    match self.curriculum {
+                        None => (first, by_chance),
+                        Some(Curriculum { part, .. }) if draws.uniform() >= part => continue,
+                        Some(Curriculum { places, .. }) => {
+                            (first, (f64::from(places[idx]) * self.num_chapters() as f64) as u64)
+                        }
+                    }
                 }
                 None => (width, start / self.chapter_tokens),
             };
@@ -302,11 +327,20 @@ impl Reader<'_> {
             while start < end {
                 let len = u32::try_from(piece_end - start).expect("a sequence has fewer than 4 billion tokens");
                 pieces.push(Piece { start, len });
+                places.extend(self.curriculum.map(|curriculum| curriculum.places[idx]));
                 (start, piece_end) = (piece_end, end.min(piece_end + width));
             }
         }
         if let Some(stream) = self.order {
-            stream.at(epoch, u64::MAX - chapter).shuffle(&mut pieces);
+            let mut draws = stream.at(epoch, u64::MAX - chapter);
+            if self.curriculum.is_none() {
+                draws.shuffle(&mut pieces);
+            } else {
+                // Pieces of one document stand together, in order.
+                let mut order: Vec<usize> = (0..pieces.len()).collect();
+                order.sort_by(|&a, &b| places[a].total_cmp(&places[b]));
+                pieces = order.into_iter().map(|at| pieces[at]).collect();
+            }
         }
         Ok(pieces)
     }
@@ -319,6 +353,7 @@ mod tests {
     use arable_tokenize::{TokenizerConfig, pack, train};
 
     use super::*;
+    use crate::curriculum::{Order, places};
 
     /// Shards of two hundred documents of different lengths, an empty one among them.
     fn shards(folder: &Path) -> Shards {
@@ -326,12 +361,12 @@ mod tests {
         let documents: Vec<String> = (0..200).map(text).collect();
         let config = TokenizerConfig { vocab_size: 300, ..TokenizerConfig::default() };
         let vocabulary = train(&config, documents.iter().map(String::as_str), &[]).unwrap();
-        pack(&vocabulary, &documents, folder).unwrap();
+        pack(&vocabulary, &documents, None, folder).unwrap();
         Shards::open(folder).unwrap()
     }
 
     fn source(name: &str, shards: Shards, weight: Ramp<f64>) -> Source {
-        Source { name: name.to_owned(), shards, weight }
+        Source { name: name.to_owned(), shards, weight, places: None }
     }
 
     const CUT: Cut = Cut {
@@ -399,6 +434,44 @@ mod tests {
         assert!(reader.pieces.iter().any(|piece| piece.start > num_tokens / 4 * 3));
     }
 
+    #[test]
+    fn a_curriculum_reads_in_order_and_no_other_documents_than_its_control() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sources = [source("a", shards(dir.path()), Ramp::constant(1.0))];
+        let num_tokens = sources[0].shards.num_tokens();
+        // The documents of 0 to 39 words: the last digits of the numbers in them say how long they are.
+        let starts: Vec<u64> = sources[0].shards.documents().unwrap().map(|range| range.unwrap().start).collect();
+        let keys: Vec<f64> = (0..200).map(|idx| f64::from(idx % 40)).collect();
+        let mut read = |order: Order, num_wanted: u64, chapter_tokens| {
+            sources[0].places = Some(places(order, &keys, Seed(1).stream("places")));
+            let cut = Cut { num_tokens: num_wanted, ..CUT };
+            let mut loader =
+                Loader::in_chapters(&sources, cut, Some(Seed(3)), &Cursor::default(), chapter_tokens).unwrap();
+            let mut found: Vec<usize> = Vec::new();
+            loop {
+                let piece = loader.readers[0].peek().unwrap();
+                if loader.readers[0].place.epoch > 0 {
+                    return found;
+                }
+                loader.readers[0].take(piece, 32, 0).unwrap();
+                found.push(starts.partition_point(|start| *start <= piece.start) - 1);
+            }
+        };
+        for chapter_tokens in [1 << 26, 900] {
+            let [rising, falling, shuffled] =
+                [Order::Rising, Order::Falling, Order::Shuffled].map(|order| read(order, num_tokens, chapter_tokens));
+            assert!(rising.is_sorted_by_key(|&idx| keys[idx] as usize) && rising.len() > 200);
+            assert!(falling.is_sorted_by(|&a, &b| keys[a] >= keys[b]));
+            assert!(!shuffled.is_sorted_by_key(|&idx| keys[idx] as usize));
+            // A third of the tokens: documents of all lengths, the same for each order.
+            let few = [Order::Rising, Order::Shuffled].map(|order| read(order, num_tokens / 3, chapter_tokens));
+            let sets = few.each_ref().map(|found| found.iter().copied().collect::<std::collections::BTreeSet<_>>());
+            assert_eq!(sets[0], sets[1]);
+            assert!((40..95).contains(&sets[0].len()) && few[0].is_sorted_by_key(|&idx| keys[idx] as usize));
+            assert!(keys[few[0][0]] < 6.0 && keys[*few[0].last().unwrap()] > 33.0);
+        }
+    }
+
     /// Two sources whose shares change while sequences and batches grow.
     fn changing(dirs: &[tempfile::TempDir; 2]) -> ([Source; 2], Cut) {
         let [a, b] = dirs.each_ref().map(|dir| shards(dir.path()));
@@ -457,7 +530,7 @@ mod tests {
             &[],
         )
         .unwrap();
-        pack::<&str>(&vocabulary, [], dirs[1].path()).unwrap();
+        pack::<&str>(&vocabulary, [], None, dirs[1].path()).unwrap();
         sources[1] = source("b", Shards::open(dirs[1].path()).unwrap(), Ramp::constant(1.0));
         assert!(matches!(open(&sources), Some(TrainError::EmptySource { name }) if name == "b"));
     }

@@ -12,6 +12,7 @@ use arable_tokenize::Shards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::curriculum::CurriculumConfig;
 use crate::loader::{self, Cursor, Cut, Loader, Source};
 use crate::objective::clm::ClmConfig;
 use crate::objective::mlm::MlmConfig;
@@ -29,6 +30,9 @@ pub struct PretrainConfig {
     /// none. By default every source has the share of its tokens.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mixture: BTreeMap<String, Ramp<f64>>,
+    /// The order in which documents are read; by default they are shuffled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curriculum: Option<CurriculumConfig>,
     /// Tokens to train on, repeats included (`100_000_000` or `"100M"`).
     pub num_tokens: Count,
     /// Tokens in a batch, at most.
@@ -119,6 +123,7 @@ impl Default for PretrainConfig {
     fn default() -> Self {
         Self {
             mixture: BTreeMap::new(),
+            curriculum: None,
             num_tokens: Count(50_000_000),
             tokens_per_batch: Ramp::constant(8192),
             max_length: Ramp::constant(128),
@@ -192,7 +197,7 @@ impl PretrainConfig {
             let named = self.mixture.get(&name).copied().unwrap_or(Ramp::constant(0.0));
             let own = Ramp::constant(shards.num_tokens() as f64);
             let weight = if self.mixture.is_empty() { own } else { named };
-            Source { name, shards, weight }
+            Source { name, shards, weight, places: None }
         });
         Ok(weighed.collect())
     }

@@ -102,6 +102,30 @@ fn a_decoder_is_trained_on_and_adapted() {
     check(&decoder(), "LlamaForCausalLM", 64);
 }
 
+/// Letters become pieces of words: fewer tokens a word, each of which begins as what stood for it.
+#[test]
+fn a_vocabulary_is_extended_by_words_of_the_domain() {
+    for (domain, class, num_rows) in [(encoder(), "BertForMaskedLM", 125), (decoder(), "LlamaForCausalLM", 104)] {
+        let run = |out: &str, set: &[&str]| {
+            domain.ok(&[&["run", "--out", out][..], set].concat());
+            let results = json_of(&domain, &format!("{out}/small/results.json"));
+            let config = json_of(&domain, &format!("{out}/small/pretrain/checkpoints/latest/config.json"));
+            assert_eq!(config["architectures"][0], class);
+            (results["tokenizer"].clone(), config["vocab_size"].as_u64().unwrap())
+        };
+        let set = ["--set", "tokenizer.extend={max_tokens=60, min_frequency=5}"];
+        let (plain, _) = run("plain", &[]);
+        let (extended, more) = run("runs", &set);
+        assert_eq!((extended["num_added"].as_u64(), more), (Some(60), num_rows), "{extended}");
+        let [before, after] = [&plain, &extended].map(|facts| facts["fertility_domain"].as_f64().unwrap());
+        assert!(after < 0.6 * before && extended["extension"][0][1].as_f64() == Some(before), "{before} {after}");
+        run("other", &[&set[..], &["--threads", "3"]].concat());
+        assert_eq!(domain.weights("runs"), domain.weights("other"));
+    }
+    let said = Domain::new().fails(2, &["run", "--set", "tokenizer.extend={}"]);
+    assert!(said.contains("name a model with `model.from`"), "{said}");
+}
+
 #[test]
 fn settings_that_a_folder_says_itself_are_refused() {
     let domain = encoder();
@@ -120,6 +144,15 @@ fn settings_that_a_folder_says_itself_are_refused() {
     assert!(said.contains("trained on next tokens"), "{said}");
     let own = Domain::new().fails(2, &["run", "--set", "pretrain.clm={}"]);
     assert!(own.contains("encoders find hidden tokens"), "{own}");
+}
+
+#[test]
+fn an_encoder_needs_a_token_that_hides_others() {
+    let domain = encoder();
+    let tokens = fs::read_to_string(domain.path("base/vocab.txt")).unwrap();
+    domain.write("base/vocab.txt", tokens.replace("[MASK]", "[HIDE]"));
+    let said = domain.fails(2, &["run"]);
+    assert!(said.contains("find the Mask token") && said.contains("`mask_token`"), "{said}");
 }
 
 #[test]

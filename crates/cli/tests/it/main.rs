@@ -9,6 +9,7 @@ mod data;
 mod domain;
 mod faults;
 mod labels;
+mod memory;
 mod plan;
 mod resume;
 mod runs;

@@ -85,6 +85,24 @@ fn stages_follow_one_another_in_the_shares_asked_for() {
     );
 }
 
+/// An order of documents changes what is learned, and neither threads nor a kill show; its control reads the same documents.
+#[test]
+fn a_curriculum_orders_what_a_stage_reads() {
+    let domain = staged("curriculum = { by = \"num_words + length(text) / 100.0\" }\n");
+    domain.ok(&["run"]);
+    domain.ok(&["run", "--threads", "3", "--out", "other"]);
+    assert_eq!(weights(&domain, "runs"), weights(&domain, "other"));
+    let step = last_step(&domain) - 1;
+    domain.ok(&["replay", "--step", &step.to_string()]);
+    let rising = weights(&domain, "runs");
+    for set in ["order=\"shuffled\"", "order=\"falling\"", "by=\"source\""] {
+        domain.ok(&["run", "--set", &format!("stage.domain.curriculum.{set}"), "--out", "others"]);
+        assert_ne!(weights(&domain, "others"), rising, "{set}");
+    }
+    let said = domain.fails(2, &["run", "--set", "stage.domain.curriculum.by=num_wrds"]);
+    assert!(said.contains("`stage.domain.curriculum.by`") && said.contains("did you mean `num_words`?"), "{said}");
+}
+
 #[test]
 fn a_run_goes_back_to_a_checkpoint_and_comes_to_the_same_bits() {
     let domain = staged("");

@@ -40,10 +40,10 @@ impl Bench<'_> {
         let documents = documents();
         let vocabulary = vocabulary(&documents, self.shape.vocab)?;
         let folder = tempfile::tempdir()?;
-        let num_tokens = pack(&vocabulary, &documents, folder.path()).advise()?.num_tokens as f64;
+        let num_tokens = pack(&vocabulary, &documents, None, folder.path()).advise()?.num_tokens as f64;
         let mut packed = Ok(());
         self.time("tokenizer", "encode and pack", num_tokens, "token", || {
-            packed = pack(&vocabulary, &documents, folder.path()).map(|_| ());
+            packed = pack(&vocabulary, &documents, None, folder.path()).map(|_| ());
         });
         packed.advise()
     }
@@ -53,10 +53,10 @@ impl Bench<'_> {
         let documents = documents();
         let vocabulary = vocabulary(&documents, self.shape.vocab)?;
         let folder = tempfile::tempdir()?;
-        pack(&vocabulary, &documents, folder.path()).advise()?;
+        pack(&vocabulary, &documents, None, folder.path()).advise()?;
         let shards = Shards::open(folder.path()).advise()?;
         let (length, tokens) = (self.shape.length, self.shape.tokens);
-        let source = [Source { name: "documents".into(), shards, weight: Ramp::constant(1.0) }];
+        let source = [Source { name: "documents".into(), shards, weight: Ramp::constant(1.0), places: None }];
         let (max_length, tokens_per_batch) = (Ramp::constant(length), Ramp::constant(tokens));
         let specials = specials(&PretrainConfig::default(), &vocabulary)?;
         let num_specials = specials.num_tokens();

@@ -461,6 +461,10 @@ pub(super) fn fertility_sentence(results: &Results) -> Option<String> {
         return None;
     }
     let own = format!("A word of held-out domain text takes {:.2} tokens on average", facts.fertility_domain);
+    if let Some((_, before)) = facts.extension.first().filter(|_| facts.num_added > 0) {
+        let added = format::counted(facts.num_added, "token");
+        return Some(format!("{own}, and {before:.2} before {added} were added for the domain."));
+    }
     let Some(general) = facts.fertility_general.filter(|general| general.is_finite() && *general > 0.0) else {
         return Some(format!("{own}. There was no general text to compare the vocabulary with."));
     };

@@ -72,6 +72,8 @@ pub(super) fn results() -> Results {
             vocab_size: 8192,
             fertility_domain: 1.437,
             fertility_general: Some(1.842),
+            extension: Vec::new(),
+            num_added: 0,
             num_train_tokens: 14_812_330,
         },
         pretraining: pretraining_facts(),

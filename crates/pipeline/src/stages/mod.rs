@@ -136,8 +136,11 @@ pub(crate) fn planned(run: &mut Run<'_>) -> Result<Planned> {
         run.is_done("tokenizer", &tokenizer::config(run), &tokenizer::inputs(run, corpus, read.reference.as_ref()))
     });
     let vocabulary = vocabulary.transpose()?.flatten();
-    let both = corpus.as_ref().zip(vocabulary.as_ref());
-    let shards = both.map(|(corpus, vocabulary)| run.is_done("shards", &(), &[corpus.digest(), vocabulary.digest()]));
+    let known = corpus.as_ref().zip(vocabulary.as_ref()).zip(read.as_ref().zip(attributes.as_ref()));
+    let shards = known.map(|((corpus, vocabulary), (read, attributes))| {
+        let from = shards::From { corpus, vocabulary, read, attributes };
+        run.is_done("shards", &shards::config(run, vocabulary)?, &shards::inputs(run, from))
+    });
     let shards = shards.transpose()?.flatten();
     for (kind, artifact) in [("corpus", &corpus), ("tokenizer", &vocabulary), ("shards", &shards)] {
         steps.push((kind.to_owned(), artifact.is_some()));

@@ -12,6 +12,7 @@ use arable_core::{Digest, Seed};
 use arable_ledger::{Artifact, Draft, Fingerprint, newest_valid, seal, workspace};
 use arable_model::{Head, Model, ModelConfig};
 use arable_tokenize::{Role, Vocabulary};
+use arable_train::curriculum::{self, CurriculumConfig};
 use arable_train::loader::Source;
 use arable_train::objective::Specials;
 use arable_train::pretrain::{
@@ -101,7 +102,7 @@ pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Ar
     let rollback = rollback::of_stage(run.folder(), stage)?;
     run.stage(&stage.kind(), &config, &inputs, |run, draft| {
         let words = tokenizer::load(made.vocabulary)?;
-        let text = Read::open(&stage.pretrain, &words, made.tokens)?;
+        let text = Read::open(&stage.pretrain, &words, made.tokens, stage_seed(run, stage))?;
         let (pretrain, folder) = (&stage.pretrain, draft.path());
         let mut state = match (resume(run, pretrain, folder)?, rollback) {
             (Some(state), _) => state,
@@ -113,7 +114,7 @@ pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Ar
         };
         let (seed, device) = (stage_seed(run, stage), run.device);
         let mut observer = Watch::new(run, draft, fingerprint, stage, made, &state)?;
-        observer.on_begin(&state)?;
+        observer.probe(&state)?;
         let done = arable_train::pretrain::pretrain(pretrain, &text.view(), device, seed, &mut state, &mut observer);
         observer.finish(&state)?;
         if !done.advise()? {
@@ -144,12 +145,19 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    pub(crate) fn open(config: &PretrainConfig, words: &Vocabulary, tokens: &Artifact) -> Result<Self> {
+    pub(crate) fn open(config: &PretrainConfig, words: &Vocabulary, tokens: &Artifact, seed: Seed) -> Result<Self> {
         let (train, held_out) = shards::load(tokens)?;
+        let mut train = config.sources(train).advise()?;
+        if let Some(CurriculumConfig { by, order }) = &config.curriculum {
+            for (source, keys) in train.iter_mut().zip(shards::order(tokens, by)?) {
+                let stream = seed.child(&source.name).stream("curriculum");
+                source.places = Some(curriculum::places(*order, &keys, stream));
+            }
+        }
         // What is held out is measured whole, whatever the mixture.
         let everything = PretrainConfig { mixture: BTreeMap::new(), ..config.clone() };
         Ok(Self {
-            train: config.sources(train).advise()?,
+            train,
             held_out: everything.sources(held_out).advise()?,
             specials: specials(config, words)?,
             vocab_size: words.size(),
@@ -313,17 +321,18 @@ impl<'r, 'a> Watch<'r, 'a> {
         Ok(writeln!(self.metrics, "{}", serde_json::to_string(metric)?)?)
     }
 
-    /// Probes where the stage begins, unless that was done before a kill.
-    fn on_begin(&mut self, state: &Pretraining) -> Result<()> {
-        let is_due = state.progress.step == 0 && probes_in(&self.folder)?.is_empty();
-        if is_due { self.probe(state) } else { Ok(()) }
-    }
-
-    /// Measures what the encoder is worth for the tasks by now.
+    /// Measures what the encoder is worth for the tasks by now, where that is due and was not done before a kill.
     fn probe(&mut self, state: &Pretraining) -> Result<()> {
         let Some(probes) = &self.probes else { return Ok(()) };
         let step = state.progress.step;
-        for report in probes.measure(self.run, &state.model, step)? {
+        let is_due = step.is_multiple_of(probes.every()) || state.progress.num_tokens >= self.total;
+        let known: Vec<String> =
+            probes_in(&self.folder)?.into_iter().filter(|own| own.step == step).map(|own| own.task).collect();
+        if !is_due || known.len() == probes.num_tasks() {
+            return Ok(());
+        }
+        let found = probes.measure(self.run, &state.model, step)?;
+        for report in found.into_iter().filter(|report| !known.contains(&report.task)) {
             let scalars = [
                 ("linear", report.linear),
                 ("finetuned", report.finetuned),
@@ -378,10 +387,6 @@ impl<'r, 'a> Watch<'r, 'a> {
     }
 
     fn on_checkpoint(&mut self, state: &Pretraining) -> Result<()> {
-        let is_due = |every: u64| state.progress.step.is_multiple_of(every) || state.progress.num_tokens >= self.total;
-        if self.probes.as_ref().is_some_and(|probes| is_due(probes.every())) {
-            self.probe(state)?;
-        }
         self.metrics.sync_data()?;
         self.events.flush()?;
         let checkpoints = self.folder.join(CHECKPOINTS);
@@ -404,7 +409,9 @@ impl<'r, 'a> Watch<'r, 'a> {
         if let Some(best) = kept.min_by(|a, b| a.loss.total_cmp(&b.loss)) {
             point(&checkpoints, "best", &checkpoint_name(best.step))?;
         }
-        delete_old(&checkpoints)
+        delete_old(&checkpoints)?;
+        // It takes long, and whoever stops it has the checkpoint.
+        self.probe(state)
     }
 
     fn clock(&self) -> Clock {

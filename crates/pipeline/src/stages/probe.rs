@@ -91,6 +91,11 @@ impl Probes {
         self.config.every
     }
 
+    /// Tasks that are measured.
+    pub(crate) fn num_tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
     fn encoder<'a>(&'a self, task: &'a Task, markers: &'a [String]) -> Encoder<'a> {
         let (labels, max_length) = (&task.labels, self.finetune.max_length);
         Encoder { vocabulary: &self.words, labels, kind: task.kind, markers, max_length, pooling: self.pooling }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use arable_core::Digest;
 use arable_corpus::Documents;
 use arable_ledger::Artifact;
-use arable_tokenize::{TokenizerConfig, Vocabulary, fertility, train};
+use arable_tokenize::{ExtendConfig, Extended, TokenizerConfig, Vocabulary, extend, fertility, train};
 use serde_json::json;
 
 use crate::advice::Advise;
@@ -39,9 +39,14 @@ pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact, reference: Option<&Artif
         let trained =
             |documents: &Documents| with_texts(documents, None, |texts| train(tokenizer, texts, markers).advise());
         let base = run.domain.base.as_ref();
+        let (mut extended, mut num_added) = (None, 0);
         let vocabulary = match base {
             Some(base) => {
-                base.vocabulary()?.with_special_tokens(&[&tokenizer.special_tokens[..], markers].concat()).advise()?
+                let known = base.vocabulary()?;
+                extended = tokenizer.extend.as_ref().map(|config| extend_for(config, &known, corpus)).transpose()?;
+                let words = extended.as_ref().map_or(&known, |extended| &extended.vocabulary);
+                num_added = words.size() - known.size();
+                words.with_special_tokens(&[&tokenizer.special_tokens[..], markers].concat()).advise()?
             }
             None => trained(&corpus::train(corpus)?)?,
         };
@@ -55,13 +60,24 @@ pub(crate) fn run(run: &mut Run<'_>, corpus: &Artifact, reference: Option<&Artif
             vocab_size: vocabulary.size(),
             fertility_domain: fertility(&vocabulary, &held_out),
             fertility_general,
+            extension: extended.map_or_else(Vec::new, |extended| extended.curve),
+            num_added,
             num_train_tokens: 0,
         };
         write_json(&draft.path().join("facts.json"), &facts)?;
         let general =
             facts.fertility_general.map_or(String::new(), |value| format!(" ({value:.2} with general words)"));
+        let general = if num_added > 0 { format!(" ({num_added} of them new)") } else { general };
         let text = format!("{} pieces, {:.2} tokens a word{general}", facts.vocab_size, facts.fertility_domain);
         Ok(json!({ "text": text }))
+    })
+}
+
+/// The vocabulary of a model to go on from, with pieces of the domain's words.
+fn extend_for(config: &ExtendConfig, known: &Vocabulary, corpus: &Artifact) -> Result<Extended> {
+    let (train, held_out) = (corpus::train(corpus)?, corpus::held_out(corpus)?);
+    with_texts(&train, None, |texts| {
+        with_texts(&held_out, None, |held_out| extend(config, known, texts, held_out).advise())
     })
 }
 

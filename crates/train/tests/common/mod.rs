@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// A source with all of a mixture.
 pub fn source(shards: Shards) -> Source {
-    Source { name: "pumps".into(), shards, weight: Ramp::constant(1.0) }
+    Source { name: "pumps".into(), shards, weight: Ramp::constant(1.0), places: None }
 }
 
 /// Shards in a folder of their own.
@@ -46,7 +46,7 @@ impl Corpus {
         let shards = |name: &str, documents: &[String]| {
             let path: &Path = &folder.path().join(name);
             std::fs::create_dir(path).unwrap();
-            pack(&vocabulary, documents, path).unwrap();
+            pack(&vocabulary, documents, None, path).unwrap();
             source(Shards::open(path).unwrap())
         };
         let (train, held_out) = (shards("train", &documents), shards("held_out", &documents[..4]));
