@@ -48,13 +48,16 @@ fn estimate_text(estimate: &Estimate) -> String {
         crate::progress::short_time(*wall_s),
         memory_bytes / 1e9,
     );
-    let shares = config.mixture.iter().map(|(name, share)| match share.ends() {
-        [from, to] if from == to => format!("{name} {from}"),
-        [from, to] => format!("{name} {from} to {to}"),
-    });
-    let shares: Vec<String> = shares.collect();
-    if !shares.is_empty() {
-        text += &cut(&format!("  mixture: {}", shares.join(", ")), 80);
+    let weighed = |name: &str, [from, to]: [f64; 2]| match from == to {
+        true => format!("{name} {from}"),
+        false => format!("{name} {from} to {to}"),
+    };
+    let shares: Vec<String> = config.mixture.iter().map(|(name, share)| weighed(name, share.ends())).collect();
+    let objectives = config.objectives();
+    let weights: Vec<String> = objectives.iter().map(|(name, weight)| weighed(name, weight.ends())).collect();
+    let lines = [("mixture", shares), ("objectives", if objectives.len() > 1 { weights } else { Vec::new() })];
+    for (what, listed) in lines.into_iter().filter(|(_, listed)| !listed.is_empty()) {
+        text += &cut(&format!("  {what}: {}", listed.join(", ")), 80);
         text.push('\n');
     }
     if let Some(gate) = &stage.gate {

@@ -38,6 +38,18 @@ impl Batch {
         Self { ids: self.ids[rows].to_vec(), types, sequences }
     }
 
+    /// Stretches of at most `num_tokens` rows, about, that end where blocks of sequences end.
+    pub fn parts(&self, num_tokens: usize) -> Vec<Range<usize>> {
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for block in self.blocks().iter() {
+            match parts.last_mut() {
+                Some(part) if block.end - part.start <= num_tokens => part.end = block.end,
+                _ => parts.push(block),
+            }
+        }
+        parts
+    }
+
     /// The blocks of sequences whose gradients are summed one after the other. They depend on the sequences alone, and
     /// parts of a batch that end where blocks end have the blocks of the whole.
     pub fn blocks(&self) -> Sequences {

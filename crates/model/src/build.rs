@@ -144,7 +144,7 @@ impl Builder<'_> {
         labels: Option<usize>,
     ) -> HeadWeights {
         let hidden = a.hidden_size;
-        let out_deviation = a.initializer_range / (2.0 * a.num_hidden_layers as f64).sqrt();
+        let out_deviation = a.initializer_range / (2.0 * a.num_hidden_layers.max(1) as f64).sqrt();
         let transform = style.transform.map(|transform| Transformed {
             dense: self.dense("head.dense", (hidden, num_inputs * hidden), transform.bias, out_deviation),
             activation: transform.activation.unwrap_or(a.activation),

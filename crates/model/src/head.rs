@@ -1,13 +1,14 @@
 //! What a model's states are used for.
 
 use arable_tensor::{Activation, Format, Norm, Tape, Var};
+use serde::{Deserialize, Serialize};
 
 use crate::build::Dense;
 use crate::config::{Architecture, Pooling};
 use crate::families::HeadStyle;
 
 /// What the states of the last layer are used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Head {
     /// Predict masked tokens.
     MaskedLm,
@@ -41,7 +42,8 @@ impl Head {
         if architecture.style().is_causal { Self::CausalLm } else { Self::MaskedLm }
     }
 
-    pub(crate) fn num_labels(self) -> Option<usize> {
+    /// Its classes; `None` are the tokens of the vocabulary.
+    pub fn num_labels(self) -> Option<usize> {
         match self {
             Self::MaskedLm | Self::CausalLm => None,
             Self::Sequence { num_labels, .. } | Self::Token { num_labels } | Self::Marked { num_labels, .. } => {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use arable_core::Seed;
-use arable_tensor::ops::loss::VocabularyLoss;
+use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Precision, Tape};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -135,7 +135,7 @@ fn check_in(name: &str, device: &Device, tolerance: f32) -> [f32; 5] {
     let loss = match model.head() {
         Head::MaskedLm | Head::CausalLm => {
             let scale = 1.0 / targets.len() as f32;
-            model.token_loss(&mut tape, hidden, &labelled, &targets, scale, &mut VocabularyLoss::default())
+            model.token_loss(&mut tape, hidden, &labelled, &targets, Scale::Same(scale), &mut VocabularyLoss::default())
         }
         _ => {
             let logits = model.logits(&mut tape, hidden, &batch.sequences, &labelled, None);

@@ -1,7 +1,7 @@
 //! One transformer with switches: each [`Family`](crate::Family) is a setting of them.
 
 use arable_core::{Probability, Seed, Stream};
-use arable_tensor::ops::loss::VocabularyLoss;
+use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{
     Activation, AttentionShape, DropoutMask, Format, Norm, ParameterId, ParameterSpec, Parameters, Sequences, Tape, Var,
 };
@@ -166,6 +166,52 @@ impl Model {
         Self::build(self.architecture.clone(), head, seed, Some(&self.parameters))
     }
 
+    /// The same model under the head of `other`, with its weights.
+    ///
+    /// # Panics
+    /// When that head reads states of another width.
+    pub fn with_head_of(&self, other: &Self) -> Self {
+        let mut model = self.with_head(other.head, Seed(0));
+        for (_, spec, values) in other.parameters.iter().filter(|(_, spec, _)| !spec.name.starts_with("model.")) {
+            let id = model.parameters.find(&spec.name).expect("one head has the same weights everywhere");
+            model.parameters.value_mut(id).copy_from_slice(values);
+        }
+        model
+    }
+
+    /// A head with random weights for states of this model, alone: a model without layers, of which [`Model::logits`] is
+    /// of use.
+    pub fn head_alone(&self, head: Head, seed: Seed) -> Self {
+        let own = &self.architecture;
+        let architecture =
+            Architecture { num_hidden_layers: 0, vocab_size: 1, max_position_embeddings: 1, ..own.clone() };
+        Self::build(architecture, head, seed, None)
+    }
+
+    /// A smaller model of the family over the same tokens, with random weights: so many layers, and each layer a fraction as
+    /// wide. A width of 1 begins with this model's weights instead, those of the first layers.
+    pub fn small(&self, num_layers: usize, width: f64, seed: Seed) -> Self {
+        let a = &self.architecture;
+        let num_layers = num_layers.clamp(1, a.num_hidden_layers);
+        if width >= 1.0 {
+            let architecture = Architecture { num_hidden_layers: num_layers, ..a.clone() };
+            return Self::build(architecture, self.head, seed, Some(&self.parameters));
+        }
+        let part = |whole: usize| ((whole as f64 * width).round() as usize).max(1);
+        // Heads keep their width: fewer of them, as many queries to a key as before.
+        let num_key_value_heads = part(a.num_key_value_heads);
+        let num_attention_heads = num_key_value_heads * (a.num_attention_heads / a.num_key_value_heads);
+        let architecture = Architecture {
+            num_hidden_layers: num_layers,
+            num_key_value_heads,
+            num_attention_heads,
+            hidden_size: num_attention_heads * a.head_dim,
+            intermediate_size: part(a.intermediate_size),
+            ..a.clone()
+        };
+        Self::build(architecture, self.head, seed, None)
+    }
+
     /// The same model with more tokens: the token with the id `first_id + i` begins as the mean of the tokens `pieces[i]`,
     /// which stood for it before.
     ///
@@ -238,6 +284,19 @@ impl Model {
         &mut self.parameters
     }
 
+    /// The states of the last layer where the first token of each sequence is given as a vector, `first [num_sequences,
+    /// hidden]`, in the place of its embedding: `[num_tokens, hidden]`.
+    ///
+    /// # Panics
+    /// As [`Self::encode`], and when the tape does not record.
+    pub fn encode_after(&self, tape: &mut Tape<'_>, batch: &Batch, first: Var, pass: Pass) -> Var {
+        assert!(tape.is_recording(), "what is given is trained");
+        let x = self.embed(tape, batch);
+        let starts = batch.sequences.iter().map(|rows| rows.start).collect();
+        let x = tape.put_rows(x, starts, first);
+        self.layers(tape, x, batch, pass)
+    }
+
     /// The states of the last layer: `[num_tokens, hidden]`.
     ///
     /// # Panics
@@ -255,8 +314,12 @@ impl Model {
     }
 
     fn encode_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
-        let mut x = self.embed(tape, batch);
-        x = drop_at(tape, x, pass.dropout, 0);
+        let x = self.embed(tape, batch);
+        self.layers(tape, x, batch, pass)
+    }
+
+    fn layers(&self, tape: &mut Tape<'_>, x: Var, batch: &Batch, pass: Pass) -> Var {
+        let mut x = drop_at(tape, x, pass.dropout, 0);
         for (idx, layer) in self.layers.iter().enumerate() {
             let (layer, sequences) = (layer.clone(), batch.sequences.clone());
             let forward = move |tape: &mut Tape<'_>, x| layer.forward(tape, x, &sequences, (pass.dropout, idx));
@@ -284,7 +347,7 @@ impl Model {
         norm.map_or(embedded, |norm| tape.norm(embedded, norm, Format::F32))
     }
 
-    /// `scale` times the summed loss of predicting `targets` at the rows `positions` of `hidden`, in order; what was
+    /// The sum of `scale` times the loss of predicting `targets` at the rows `positions` of `hidden`, in order; what was
     /// found is added to `found`. The tape has to run backwards from it.
     ///
     /// # Panics
@@ -295,7 +358,7 @@ impl Model {
         hidden: Var,
         positions: &[usize],
         targets: &[u32],
-        scale: f32,
+        scale: Scale<'_>,
         found: &mut VocabularyLoss,
     ) -> Var {
         assert!(self.head.num_labels().is_none(), "a loss of tokens needs a head over the vocabulary");
@@ -319,6 +382,11 @@ impl Model {
         dropout: Option<Dropout>,
     ) -> Var {
         let pooled = self.pooled(tape, hidden, sequences, positions);
+        self.classify(tape, pooled, dropout)
+    }
+
+    /// Logits of rows as [`Model::pooled`] gives them.
+    pub fn classify(&self, tape: &mut Tape<'_>, pooled: Var, dropout: Option<Dropout>) -> Var {
         let x = self.head_weights.transformed(tape, pooled);
         let x = drop_at(tape, x, dropout, u64::MAX);
         self.head_weights.out.forward(tape, x, Format::F32)

@@ -81,7 +81,7 @@ struct Until {
 impl Observer for Until {
     fn observe(&mut self, event: &Event<'_>) -> Result<Control, Box<dyn Error + Send + Sync>> {
         if let Event::Step { report, .. } = event {
-            self.found.push(**report);
+            self.found.push((*report).clone());
             if report.step >= self.step {
                 return Ok(Control::Stop);
             }
@@ -106,18 +106,18 @@ pub fn replay(run: &mut Run<'_>, stage: Option<&str>, step: u64) -> Result<Repla
     let (idx, planned_stage) = found.ok_or_else(|| no("there is no such stage")).advise()?;
     let material = planned.material.as_ref().ok_or_else(|| no("the corpus it read is gone")).advise()?;
     let then: BTreeMap<u64, StepReport> = steps(&planned_stage.folder)?;
-    let recorded = *then.get(&step).ok_or_else(|| no("the run has not done it")).advise()?;
+    let recorded = then.get(&step).cloned().ok_or_else(|| no("the run has not done it")).advise()?;
     let before = if idx == 0 { None } else { planned.stages[idx - 1].artifact.as_ref() };
     let (stage, made) = (&planned_stage.stage, material.made(before));
     let words = tokenizer::load(made.vocabulary)?;
     let seed = pretrain::stage_seed(run, stage);
-    let text = Read::open(&stage.pretrain, &words, made.tokens, seed)?;
+    let text = Read::open(run, stage, &words, made)?;
     let mut state = before_step(run, planned_stage, step, &text, made)?;
     let from_step = state.progress.step;
     let mut until = Until { step, found: Vec::new() };
     let config = &stage.pretrain;
     arable_train::pretrain::pretrain(config, &text.view(), run.device, seed, &mut state, &mut until).advise()?;
-    let now = *until.found.last().context("a step was computed")?;
+    let now = until.found.last().context("a step was computed")?.clone();
     let first_difference = until.found.iter().find(|now| then.get(&now.step) != Some(now)).map(|now| now.step);
     let kept = planned_stage.folder.join(CHECKPOINTS).join(checkpoint_name(step));
     let kept = Artifact::open(&kept).ok().map(|kept| kept.manifest().summary["weights"].clone());
@@ -328,13 +328,21 @@ mod tests {
 
     #[test]
     fn one_bit_of_weights_or_loss_is_a_difference() {
-        let report = StepReport { step: 3, num_tokens: 10, loss: 1.5, grad_norm: 0.5, learning_rate: 1e-3, epoch: 0 };
+        let report = StepReport {
+            step: 3,
+            num_tokens: 10,
+            loss: 1.5,
+            objectives: BTreeMap::new(),
+            grad_norm: 0.5,
+            learning_rate: 1e-3,
+            epoch: 0,
+        };
         let weights = Digest::of(b"weights");
         let equal = Replayed {
             stage: "a".into(),
             from_step: 0,
             step: 3,
-            then: report,
+            then: report.clone(),
             now: report,
             first_difference: None,
             weights: (None, weights),

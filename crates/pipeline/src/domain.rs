@@ -11,7 +11,7 @@ use arable_model::{Architecture, ModelConfig};
 use arable_tokenize::TokenizerConfig;
 use arable_train::adapt::FinetuneConfig;
 use arable_train::curriculum::CurriculumConfig;
-use arable_train::objective::clm::ClmConfig;
+use arable_train::objective::tasks::TasksConfig;
 use arable_train::pretrain::PretrainConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -190,7 +190,7 @@ impl Domain {
             starting_point::check(&loaded.value, &loaded.written, base).advise()?;
             // What a model with causal attention is trained on need not be said.
             if base.architecture.style().is_causal {
-                loaded.value.pretrain.clm = Some(ClmConfig {});
+                loaded.value.pretrain.clm = Some(loaded.value.pretrain.clm.unwrap_or_default());
             }
         }
         check(&loaded.value, &loaded.written, base.as_ref()).advise()?;
@@ -316,6 +316,26 @@ fn check(config: &Config, written: &Written, base: Option<&Base>) -> Result<(), 
 }
 
 /// Rules of the probes.
+/// Why tasks cannot be trained on beside text, with a hint.
+fn joint_flaw(config: &Config, tasks: &TasksConfig) -> Option<(String, &'static str)> {
+    if let Some(name) = tasks.shares.keys().find(|name| !config.task.contains_key(*name)) {
+        return Some((format!("train on task `{name}`"), "name a [task.NAME] of the configuration"));
+    }
+    let shares = tasks.shares.values().all(|share| share.is_finite() && *share >= 0.0);
+    if config.task.is_empty() || !shares || (!tasks.shares.is_empty() && tasks.shares.values().sum::<f64>() == 0.0) {
+        return Some(("train on no task".into(), "add a [task.NAME], and shares above 0"));
+    }
+    if tasks.batch_size == 0 {
+        return Some(("train on batches of 0 examples".into(), "`batch_size` is at least 1"));
+    }
+    // What was trained on all labels cannot say what few of them are worth.
+    let few = config.adapt.budgets.iter().find(|budget| budget.get() < 1.0);
+    few.map(|budget| {
+        let message = format!("measure {} % of the labels after a stage that trains on all", 100.0 * budget.get());
+        (message, "set `adapt.budgets = [1.0]`: what was trained on all labels cannot say what few are worth")
+    })
+}
+
 fn check_probe(config: &Config, written: &Written) -> Result<(), ConfigError> {
     let Some(probe) = &config.probe else { return Ok(()) };
     let rule = |key: &str, message: String, hint: &str| Err(written.rule(&format!("probe{key}"), message, Some(hint)));
@@ -355,6 +375,9 @@ fn check_stages(config: &Config, written: &Written, most: usize) -> Result<(), C
         };
         if let Some((setting, message, hint)) = stage.flaw(most, &sources) {
             return Err(written.rule(&key(setting), message, Some(hint)));
+        }
+        if let Some((message, hint)) = stage.pretrain.tasks.as_ref().and_then(|tasks| joint_flaw(config, tasks)) {
+            return Err(written.rule(&key("tasks"), message, Some(hint)));
         }
         if let Some(CurriculumConfig { by, .. }) = &stage.pretrain.curriculum {
             let place = key("curriculum.by");

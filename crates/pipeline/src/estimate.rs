@@ -47,6 +47,6 @@ fn estimate(stage: Stage, architecture: &Architecture, device: &Device) -> Resul
     let per_token = kept * (inside * (6 * h + 3 * i) + 12 * h);
     let logits = 4 * 2 * vocab_size * 512;
     let memory_bytes = (16 * num_parameters + per_token * at_once + logits) as f64;
-    let wall_s = config.num_tokens.0 as f64 / tokens_per_s;
+    let wall_s = config.num_tokens.0 as f64 * config.num_passes() / tokens_per_s;
     Ok(Estimate { num_steps: stage.num_steps(), wall_s, memory_bytes, stage })
 }

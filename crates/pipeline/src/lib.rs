@@ -59,6 +59,7 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
         || is::<arable_corpus::ShiftError>(error)
         || is::<arable_tokenize::ExtendError>(error)
         || is_no_token(error)
+        || is::<stages::aids::NoPairs>(error)
         || is::<arable_tokenize::TrainError>(error)
         || is::<arable_train::TrainError>(error)
         || is::<arable_tensor::DeviceError>(error)

@@ -4,7 +4,14 @@ use std::collections::BTreeMap;
 
 use arable_core::{Count, Probability};
 use arable_train::curriculum::CurriculumConfig;
+use arable_train::objective::clm::ClmConfig;
+use arable_train::objective::consistency::ConsistencyConfig;
+use arable_train::objective::contrastive::{ContrastiveConfig, PairsOf};
+use arable_train::objective::denoise::DenoiseConfig;
 use arable_train::objective::mlm::MlmConfig;
+use arable_train::objective::rtd::RtdConfig;
+use arable_train::objective::tasks::TasksConfig;
+use arable_train::objective::worst_source::WorstSourceConfig;
 use arable_train::pretrain::{PretrainConfig, Trained};
 use arable_train::ramp::Ramp;
 use arable_train::schedule::ScheduleConfig;
@@ -49,6 +56,27 @@ pub struct StageConfig {
     /// Which tokens are hidden.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mlm: Option<MlmConfig>,
+    /// Next tokens are found, by models with causal attention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clm: Option<ClmConfig>,
+    /// Replaced tokens are told from original ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtd: Option<RtdConfig>,
+    /// Vectors of texts that belong together are drawn together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrastive: Option<ContrastiveConfig>,
+    /// A text is made again from its vector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denoise: Option<DenoiseConfig>,
+    /// Under a perturbation, the same is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<ConsistencyConfig>,
+    /// Labelled examples of the tasks are trained on beside the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksConfig>,
+    /// The source that is learned worst counts more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_source: Option<WorstSourceConfig>,
     /// Which weights are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<Trained>,
@@ -131,7 +159,14 @@ impl StageConfig {
             schedule: self.schedule.unwrap_or(d.schedule),
             weight_decay: self.weight_decay.unwrap_or(d.weight_decay),
             dropout: self.dropout.unwrap_or(d.dropout),
-            mlm: self.mlm.unwrap_or(d.mlm),
+            mlm: self.mlm.clone().unwrap_or(d.mlm),
+            clm: self.clm.or(d.clm),
+            rtd: self.rtd.or(d.rtd),
+            contrastive: self.contrastive.clone().or(d.contrastive),
+            denoise: self.denoise.or(d.denoise),
+            consistency: self.consistency.or(d.consistency),
+            tasks: self.tasks.clone().or(d.tasks),
+            worst_source: self.worst_source.or(d.worst_source),
             train: self.train.unwrap_or(d.train),
             ..d
         };
@@ -167,8 +202,65 @@ impl Stage {
             let message = format!("use an `embeddings_rate` of {}", config.train.embeddings_rate);
             return Some(("train.embeddings_rate", message, "0 freezes them, 1 trains them as the rest"));
         }
-        mixture_flaw(&config.mixture, sources)
+        objective_flaw(config).or_else(|| mixture_flaw(&config.mixture, sources))
     }
+}
+
+fn objective_flaw(config: &PretrainConfig) -> Option<Flaw> {
+    let objectives = config.objectives();
+    let ends = objectives.iter().flat_map(|(_, weight)| weight.ends());
+    if ends.into_iter().any(|end| !(0.0..=f64::MAX).contains(&end)) {
+        return Some(("mlm.weight", "weigh an objective below 0".into(), "a weight is 0 or more"));
+    }
+    if (0..2).any(|end| objectives.iter().all(|(_, weight)| weight.ends()[end] == 0.0)) {
+        return Some((
+            "mlm.weight",
+            "train on nothing".into(),
+            "at the beginning and at the end some objective has a weight",
+        ));
+    }
+    let (is_causal, has_tokens) =
+        (config.clm.is_some(), objectives.iter().any(|(name, _)| ["mlm", "clm"].contains(name)));
+    let hiding = [
+        ("rtd", config.rtd.is_some()),
+        ("denoise", config.denoise.is_some()),
+        ("consistency", config.consistency.is_some()),
+    ];
+    if let Some((key, _)) = hiding.into_iter().find(|(_, is_there)| *is_there && is_causal) {
+        return Some((
+            key,
+            format!("use `{key}` with a model of causal attention"),
+            "it hides tokens, which encoders find",
+        ));
+    }
+    if config.mlm.terms.is_some() && is_causal {
+        return Some(("mlm.terms", "hide terms from a model of causal attention".into(), "leave it out"));
+    }
+    if config.worst_source.is_some() && !has_tokens {
+        let message = "weigh sources where no tokens are to be found".to_owned();
+        return Some(("worst_source", message, "it weighs the loss of `mlm` or `clm`, whose weight is 0"));
+    }
+    if let Some(contrastive) = &config.contrastive {
+        if contrastive.pairs == PairsOf::Dropout && config.dropout.get() == 0.0 {
+            let message = "tell a sequence from itself without dropout".to_owned();
+            return Some(("contrastive.pairs", message, "set `dropout = 0.1`, or `pairs = \"spans\"`"));
+        }
+        if !(contrastive.temperature.is_finite() && contrastive.temperature > 0.0) {
+            return Some(("contrastive.temperature", "use that temperature".into(), "0.05 is usual"));
+        }
+    }
+    if let Some(rtd) = &config.rtd {
+        let fits = rtd.generator_width > 0.0 && rtd.generator_width < 1.0 && rtd.generator_layers != Some(0);
+        if !fits {
+            let message = "make a generator of that size".to_owned();
+            return Some((
+                "rtd.generator_width",
+                message,
+                "a part of the model's width between 0 and 1, and a layer at least",
+            ));
+        }
+    }
+    None
 }
 
 fn mixture_flaw(mixture: &BTreeMap<String, Ramp<f64>>, sources: &[&str]) -> Option<Flaw> {

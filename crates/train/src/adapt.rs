@@ -152,7 +152,7 @@ pub fn finetune(
 }
 
 /// The examples of batch `step`: every epoch is a permutation of its own.
-fn batch_indices(num_examples: usize, batch_size: usize, step: u64, seed: Seed) -> Vec<usize> {
+pub(crate) fn batch_indices(num_examples: usize, batch_size: usize, step: u64, seed: Seed) -> Vec<usize> {
     let batch_size = batch_size.min(num_examples);
     let per_epoch = num_examples.div_ceil(batch_size) as u64;
     let (epoch, batch) = (step / per_epoch, (step % per_epoch) as usize);
@@ -165,6 +165,11 @@ fn task_loss(model: &Model, tape: &mut Tape<'_>, batch: &[&EncodedExample], drop
     let (packed, positions) = pack(batch);
     let hidden = model.encode(tape, &packed, Pass { dropout: Some(dropout), ..Pass::default() });
     let logits = model.logits(tape, hidden, &packed.sequences, &positions, Some(dropout));
+    (target_loss(tape, logits, batch), packed.ids.len())
+}
+
+/// The mean loss of logits against the answers to examples.
+pub(crate) fn target_loss(tape: &mut Tape<'_>, logits: Var, batch: &[&EncodedExample]) -> Var {
     let (mut classes, mut switches) = (Vec::new(), Vec::new());
     for example in batch {
         match &example.target {
@@ -173,15 +178,14 @@ fn task_loss(model: &Model, tape: &mut Tape<'_>, batch: &[&EncodedExample], drop
             EncodedTarget::Classes(each) => switches.extend_from_slice(each),
         }
     }
-    let loss = if switches.is_empty() {
+    if switches.is_empty() {
         tape.cross_entropy(logits, &classes)
     } else {
         tape.binary_cross_entropy(logits, &switches)
-    };
-    (loss, packed.ids.len())
+    }
 }
 
-fn pack(batch: &[&EncodedExample]) -> (Batch, Vec<usize>) {
+pub(crate) fn pack(batch: &[&EncodedExample]) -> (Batch, Vec<usize>) {
     let mut packed = Batch::pack(batch.iter().map(|example| example.ids.as_slice()));
     if batch.iter().any(|example| example.second_from.is_some()) {
         let types = |example: &&EncodedExample| {

@@ -2,15 +2,17 @@
 //!
 //! Folder, digest and atomic rename are the caller's work; this writes and reads the files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use arable_core::Hint;
-use arable_model::WeightsError;
-use arable_tensor::Moments;
+use arable_core::{Hint, Seed};
+use arable_model::{Model, WeightsError};
+use arable_tensor::{AdamW, Moments};
 use fs_err as fs;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::extras::{Extra, Extras, Kind};
 use crate::pretrain::{PretrainConfig, Pretraining, Progress};
 
 /// A checkpoint that cannot be written or read.
@@ -44,6 +46,9 @@ impl Hint for CheckpointError {
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "trainer_state.json";
+/// What objectives train beside the model: weights and moments, and what each is.
+const EXTRAS: &str = "extras.safetensors";
+const EXTRA_KINDS: &str = "extras.json";
 
 /// Writes model, optimizer and counts into the existing folder `dir`.
 ///
@@ -52,16 +57,85 @@ const STATE: &str = "trainer_state.json";
 pub fn write(state: &Pretraining, dir: &Path) -> Result<(), CheckpointError> {
     arable_model::save(&state.model, &[], dir)?;
     let moments = state.optimizer.moments();
-    let view = |values: &'_ [f32]| (vec![values.len()], bytemuck::cast_slice::<f32, u8>(values).to_vec());
-    let parts = [("exp_avg", view(&moments.first)), ("exp_avg_sq", view(&moments.second))];
-    let tensors = parts.iter().map(|(name, (shape, bytes))| {
-        (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the values fill the shape"))
-    });
-    let path = dir.join(OPTIMIZER);
-    let bytes = safetensors::serialize(tensors, None).map_err(|error| damaged(&path, error))?;
-    fs::write(&path, bytes)?;
+    write_floats(&dir.join(OPTIMIZER), &[("exp_avg".into(), &moments.first), ("exp_avg_sq".into(), &moments.second)])?;
+    write_extras(&state.extras, dir)?;
     let text = serde_json::to_string_pretty(&state.progress).expect("counts have a JSON form");
     Ok(fs::write(dir.join(STATE), text + "\n")?)
+}
+
+fn write_floats(path: &Path, parts: &[(String, &[f32])]) -> Result<(), CheckpointError> {
+    let tensors = parts.iter().map(|(name, values)| {
+        let view = TensorView::new(Dtype::F32, vec![values.len()], bytemuck::cast_slice(values));
+        (name, view.expect("the values fill the shape"))
+    });
+    let bytes = safetensors::serialize(tensors, None).map_err(|error| damaged(path, error))?;
+    Ok(fs::write(path, bytes)?)
+}
+
+fn write_extras(Extras(extras): &Extras, dir: &Path) -> Result<(), CheckpointError> {
+    if extras.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<(&str, Kind)> = extras.iter().map(|extra| (extra.name.as_str(), extra.kind)).collect();
+    let text = serde_json::to_string_pretty(&kinds).expect("kinds have a JSON form");
+    fs::write(dir.join(EXTRA_KINDS), text + "\n")?;
+    let parts = extras.iter().flat_map(|Extra { name, model, optimizer, .. }| {
+        let moments = optimizer.moments();
+        let parts = [model.parameters().flat(), &moments.first[..], &moments.second[..]];
+        PARTS.into_iter().zip(parts).map(move |(part, values)| (format!("{name}/{part}"), values))
+    });
+    write_floats(&dir.join(EXTRAS), &parts.collect::<Vec<_>>())
+}
+
+/// What there is of an extra model.
+const PARTS: [&str; 3] = ["weights", "exp_avg", "exp_avg_sq"];
+
+/// The extra models in what [`write`] wrote, beside `model`, after so many steps.
+fn read_extras(config: &PretrainConfig, model: &Model, num_steps: u64, dir: &Path) -> Result<Extras, CheckpointError> {
+    let kinds = dir.join(EXTRA_KINDS);
+    if !kinds.exists() {
+        return Ok(Extras::default());
+    }
+    let known: Vec<(String, Kind)> =
+        serde_json::from_slice(&fs::read(&kinds)?).map_err(|error| damaged(&kinds, error))?;
+    let path = dir.join(EXTRAS);
+    let bytes = fs::read(&path)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error))?;
+    let extras = known.into_iter().map(|(name, kind)| {
+        let mut extra = Extra::new(config, &name, kind, model, Seed(0));
+        let num = extra.model.parameters().num_elements();
+        let mut floats = PARTS.map(|part| floats(&path, &tensors, &format!("{name}/{part}"), num)).into_iter();
+        let mut next = || floats.next().expect("there are three parts");
+        let (weights, first, second) = (next()?, next()?, next()?);
+        extra.model.parameters_mut().flat_mut().copy_from_slice(&weights);
+        extra.optimizer =
+            AdamW::resumed(config.adamw(), extra.model.parameters(), Moments { first, second, num_steps });
+        Ok(extra)
+    });
+    Ok(Extras(extras.collect::<Result<_, CheckpointError>>()?))
+}
+
+/// The heads of tasks in what [`write`] wrote, by the names of the tasks.
+///
+/// # Errors
+/// When a file is missing or damaged.
+pub fn task_heads(dir: &Path) -> Result<BTreeMap<String, Model>, CheckpointError> {
+    if !dir.join(EXTRA_KINDS).exists() {
+        return Ok(BTreeMap::new());
+    }
+    let model = arable_model::load(dir)?;
+    let Extras(extras) = read_extras(&PretrainConfig::default(), &model, 0, dir)?;
+    let heads = extras.into_iter().filter_map(|extra| {
+        let task = extra.name.strip_prefix("task ")?.to_owned();
+        Some((task, extra.model))
+    });
+    Ok(heads.collect())
+}
+
+fn floats(path: &Path, tensors: &SafeTensors<'_>, name: &str, num: usize) -> Result<Vec<f32>, CheckpointError> {
+    let tensor = tensors.tensor(name).map_err(|error| damaged(path, error))?;
+    let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(tensor.data());
+    if values.len() == num { Ok(values) } else { Err(damaged(path, format!("expected {num} values"))) }
 }
 
 /// The counts in what [`write`] wrote.
@@ -83,18 +157,11 @@ pub fn read(config: &PretrainConfig, dir: &Path) -> Result<Pretraining, Checkpoi
     let path = dir.join(OPTIMIZER);
     let bytes = fs::read(&path)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error))?;
-    let moment = |name: &str| {
-        let tensor = tensors.tensor(name).map_err(|error| damaged(&path, error))?;
-        let values: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(tensor.data());
-        if values.len() == model.parameters().num_elements() {
-            Ok(values)
-        } else {
-            Err(damaged(&path, format!("expected {} values", model.parameters().num_elements())))
-        }
-    };
+    let moment = |name: &str| floats(&path, &tensors, name, model.parameters().num_elements());
     let moments = Moments { first: moment("exp_avg")?, second: moment("exp_avg_sq")?, num_steps: progress.step };
     let optimizer = config.optimizer(&model, Some(moments));
-    Ok(Pretraining { model, optimizer, progress })
+    let extras = read_extras(config, &model, progress.step, dir)?;
+    Ok(Pretraining { model, optimizer, extras, progress })
 }
 
 fn damaged(path: &Path, what: impl ToString) -> CheckpointError {

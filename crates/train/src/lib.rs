@@ -5,6 +5,7 @@
 pub mod adapt;
 pub mod checkpoint;
 pub mod curriculum;
+pub mod extras;
 pub mod loader;
 pub mod objective;
 pub mod pretrain;

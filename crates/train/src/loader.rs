@@ -20,27 +20,31 @@ pub struct Token {
 
 /// A piece of a document, without special tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sequence(Vec<u32>);
+pub struct Sequence {
+    stored: Vec<u32>,
+    /// The number of the source that it is from.
+    pub source: usize,
+}
 
 impl Sequence {
     /// From tokens as shards pack them.
     pub fn new(stored: Vec<u32>) -> Self {
-        Self(stored)
+        Self { stored, source: 0 }
     }
 
     /// The tokens in order.
     pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
-        self.0.iter().map(|&stored| Token { id: token_id(stored), starts_word: starts_word(stored) })
+        self.stored.iter().map(|&stored| Token { id: token_id(stored), starts_word: starts_word(stored) })
     }
 
     /// How many tokens.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.stored.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.stored.is_empty()
     }
 }
 
@@ -223,7 +227,8 @@ impl<'a> Loader<'a> {
             if num_tokens > tokens_per_batch && !batch.is_empty() {
                 return Ok(batch);
             }
-            batch.extend(reader.take(piece, width, cost)?);
+            let taken = reader.take(piece, width, cost)?;
+            batch.extend(taken.into_iter().map(|sequence| Sequence { source: next, ..sequence }));
             for (reader, share) in self.readers.iter_mut().zip(&shares) {
                 reader.place.num_asked += cost as f64 * share;
             }
@@ -284,7 +289,7 @@ impl Reader<'_> {
         self.shards.read(piece.start..piece.start + u64::from(piece.len), &mut stored)?;
         self.place.next_piece += 1;
         self.place.num_tokens += cost as u64;
-        Ok(stored.chunks(width).map(|part| Sequence(part.to_vec())).collect())
+        Ok(stored.chunks(width).map(|part| Sequence::new(part.to_vec())).collect())
     }
 
     /// Goes to the next chapter.
@@ -388,7 +393,7 @@ mod tests {
     }
 
     fn sorted_tokens<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Vec<u32> {
-        let mut tokens: Vec<u32> = sequences.into_iter().flat_map(|sequence| sequence.0.clone()).collect();
+        let mut tokens: Vec<u32> = sequences.into_iter().flat_map(|sequence| sequence.stored.clone()).collect();
         tokens.sort_unstable();
         tokens
     }

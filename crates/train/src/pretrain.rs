@@ -5,18 +5,25 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use arable_core::{Count, Probability, Seed};
-use arable_model::{Dropout, Model, Pass};
-use arable_tensor::ops::loss::VocabularyLoss;
+use arable_model::{Model, Pass};
+use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Moments, Tape};
 use arable_tokenize::Shards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::curriculum::CurriculumConfig;
-use crate::loader::{self, Cursor, Cut, Loader, Source};
+use crate::extras::Extras;
+use crate::loader::{self, Cursor, Cut, Loader, Sequence, Source};
 use crate::objective::clm::ClmConfig;
-use crate::objective::mlm::MlmConfig;
-use crate::objective::{Exercise, Objective, Part, Specials};
+use crate::objective::consistency::{self, ConsistencyConfig};
+use crate::objective::contrastive::{self, ContrastiveConfig, PairsOf};
+use crate::objective::denoise::{self, DenoiseConfig};
+use crate::objective::mlm::{MlmConfig, Terms};
+use crate::objective::rtd::{self, RtdConfig};
+use crate::objective::tasks::{self, TasksConfig};
+use crate::objective::worst_source::{self, WorstSourceConfig};
+use crate::objective::{Aids, Exercise, Objective, Part, Specials, Work, Worker};
 use crate::ramp::Ramp;
 use crate::schedule::ScheduleConfig;
 use crate::{Control, TrainError};
@@ -54,6 +61,24 @@ pub struct PretrainConfig {
     /// Next tokens instead of hidden ones: what models with causal attention are trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clm: Option<ClmConfig>,
+    /// Replaced tokens are to be told from original ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtd: Option<RtdConfig>,
+    /// Vectors of texts that belong together are to be near each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrastive: Option<ContrastiveConfig>,
+    /// A text is to be made again from its vector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denoise: Option<DenoiseConfig>,
+    /// Under a perturbation, the same is to be said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<ConsistencyConfig>,
+    /// Labelled examples of the tasks are trained on beside the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksConfig>,
+    /// The source that is learned worst counts more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_source: Option<WorstSourceConfig>,
     /// Which weights are trained.
     pub train: Trained,
     /// Steps between measurements of the held-out loss.
@@ -134,6 +159,12 @@ impl Default for PretrainConfig {
             dropout: Probability::new(0.0).expect("a literal in range"),
             mlm: MlmConfig::default(),
             clm: None,
+            rtd: None,
+            contrastive: None,
+            denoise: None,
+            consistency: None,
+            tasks: None,
+            worst_source: None,
             train: Trained::default(),
             held_out_every: 200,
             held_out_tokens: Count(100_000),
@@ -162,9 +193,91 @@ impl PretrainConfig {
     /// What is asked of the model, where tokens are hidden with probability `mask_prob`.
     fn objective(&self, mask_prob: Probability) -> Objective {
         match self.clm {
-            Some(ClmConfig {}) => Objective::Clm,
+            Some(_) => Objective::Clm,
             None => Objective::Mlm(self.mlm.unit, mask_prob),
         }
+    }
+
+    /// What finding tokens counts.
+    fn token_weight(&self) -> Ramp<f64> {
+        self.clm.map_or(self.mlm.weight, |clm| clm.weight)
+    }
+
+    /// What the objectives are called that a stage has, with their weights.
+    pub fn objectives(&self) -> Vec<(&'static str, Ramp<f64>)> {
+        let tokens = if self.clm.is_some() { "clm" } else { "mlm" };
+        let all = [
+            (tokens, Some(self.token_weight())),
+            ("rtd", self.rtd.map(|own| own.weight)),
+            ("contrastive", self.contrastive.as_ref().map(|own| own.weight)),
+            ("denoise", self.denoise.map(|own| own.weight)),
+            ("consistency", self.consistency.map(|own| own.weight)),
+            ("tasks", self.tasks.as_ref().map(|own| own.weight)),
+        ];
+        let some = all.into_iter().filter_map(|(name, weight)| Some((name, weight?)));
+        some.filter(|(_, weight)| weight.ends().iter().any(|&end| end > 0.0)).collect()
+    }
+
+    /// How many times as long a step takes as one that finds tokens, about: what goes through vectors needs two forward passes,
+    /// pairs and views twice the tokens.
+    pub fn num_passes(&self) -> f64 {
+        const VECTORS: f64 = 4.0 / 3.0;
+        let cost = |name: &str| match name {
+            "contrastive" => match self.contrastive.as_ref().map(|own| &own.pairs) {
+                Some(PairsOf::Dropout) => 2.0 * VECTORS,
+                _ => VECTORS,
+            },
+            "consistency" => 2.0 * VECTORS,
+            "denoise" => VECTORS + 1.0 / 3.0,
+            "rtd" => VECTORS + self.rtd.map_or(0.0, |rtd| VECTORS * rtd.generator_width),
+            "tasks" => 1.0 / 3.0,
+            _ => 1.0,
+        };
+        self.objectives().into_iter().map(|(name, _)| cost(name)).sum()
+    }
+
+    /// The work of a step on a batch, with what each piece counts.
+    pub(crate) fn works(
+        &self,
+        text: &Text<'_>,
+        sequences: &[Sequence],
+        progress: f64,
+        (seed, step): (Seed, u64),
+    ) -> Vec<(f64, Work)> {
+        let Text { specials, aids, .. } = text;
+        let tokens = self.objective(self.mlm.mask_prob.at(progress));
+        let exercise = |name| tokens.exercise(specials, &aids.terms, sequences, seed.stream(name), step);
+        let mut works = Vec::new();
+        for (name, weight) in self.objectives() {
+            let weight = weight.at(progress);
+            if weight == 0.0 {
+                continue;
+            }
+            match name {
+                "rtd" => works.push((weight, Work::Replaced(exercise("masks of the generator")))),
+                "contrastive" => {
+                    let config = self.contrastive.as_ref().expect("it has a weight");
+                    let pairs = contrastive::pairs(config, specials, &aids.pairs, sequences, seed, step);
+                    works.extend(pairs.map(|pairs| (weight, Work::Contrastive(pairs))));
+                }
+                "denoise" => {
+                    let config = self.denoise.as_ref().expect("it has a weight");
+                    works.push((weight, Work::Denoise(denoise::noised(config, specials, sequences, seed, step))));
+                }
+                "consistency" => {
+                    let config = self.consistency.as_ref().expect("it has a weight");
+                    let views = consistency::views(config, specials, sequences, seed, step);
+                    works.extend(views.map(|views| (weight, Work::Consistency(views))));
+                }
+                "tasks" => {
+                    let config = self.tasks.as_ref().expect("it has a weight");
+                    let batches = tasks::batches(config, &aids.tasks, seed.child("tasks"), step);
+                    works.extend(batches.into_iter().map(|(idx, all, share)| (weight * share, Work::Task(idx, all))));
+                }
+                _ => works.push((weight, Work::Tokens(exercise("masks")))),
+            }
+        }
+        works
     }
 
     /// The share of tokens that a loss is computed at, on average.
@@ -210,6 +323,8 @@ pub struct Pretraining {
     pub model: Model,
     /// The optimizer.
     pub optimizer: AdamW,
+    /// What objectives train beside the model.
+    pub extras: Extras,
     /// Counts and the place in the data.
     pub progress: Progress,
 }
@@ -223,17 +338,23 @@ pub struct Progress {
     pub num_tokens: u64,
     /// Place in the data.
     pub cursor: Cursor,
+    /// What each source counts, where the worst counts most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_weights: Vec<f64>,
 }
 
 /// What one step found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Optimizer steps done, this one included.
     pub step: u64,
     /// Tokens seen.
     pub num_tokens: u64,
-    /// Mean loss in nats per token asked for.
+    /// Mean loss in nats per token asked for; of several objectives, the sum of what their losses count.
     pub loss: f64,
+    /// The loss of each objective by itself, where there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub objectives: BTreeMap<String, f64>,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
     /// Learning rate.
@@ -289,13 +410,16 @@ pub struct Text<'a> {
     pub held_out: &'a [Source],
     /// Special tokens.
     pub specials: Specials,
+    /// What objectives read beside the text.
+    pub aids: &'a Aids,
 }
 
 impl Pretraining {
-    /// A pretraining that begins with `model`.
-    pub fn new(config: &PretrainConfig, model: Model) -> Self {
+    /// A pretraining that begins with `model`; what objectives train beside it is drawn from `seed`.
+    pub fn new(config: &PretrainConfig, model: Model, aids: &Aids, seed: Seed) -> Self {
         let optimizer = config.optimizer(&model, None);
-        Self { model, optimizer, progress: Progress::default() }
+        let extras = Extras::new(config, &model, aids, seed.child("extras"));
+        Self { model, optimizer, extras, progress: Progress::default() }
     }
 }
 
@@ -317,7 +441,7 @@ pub fn pretrain(
     std::thread::scope(|scope| {
         let (give, batches) = sync_channel(BATCHES_AHEAD);
         let first = state.progress.step;
-        scope.spawn(move || prepare(config, &text.specials, seed, loader, first, &give));
+        scope.spawn(move || prepare(config, text, seed, loader, first, &give));
         steps(config, text, device, seed, state, observer, &batches)
     })
 }
@@ -327,24 +451,26 @@ const BATCHES_AHEAD: usize = 2;
 
 /// A batch and the place in the data after it.
 struct Prepared {
-    exercise: Exercise,
+    works: Vec<(f64, Work)>,
+    num_tokens: u64,
     cursor: Cursor,
 }
 
 /// Makes batches until nobody takes them any more.
 fn prepare(
     config: &PretrainConfig,
-    specials: &Specials,
+    text: &Text<'_>,
     seed: Seed,
     mut loader: Loader<'_>,
     first: u64,
     give: &SyncSender<Result<Prepared, TrainError>>,
 ) {
     for step in first.. {
-        let objective = config.objective(config.mlm.mask_prob.at(loader.progress()));
+        let progress = loader.progress();
         let batch = loader.next_batch().map(|sequences| {
-            let exercise = objective.exercise(specials, &sequences, seed.stream("masks"), step);
-            Prepared { exercise, cursor: loader.cursor() }
+            let works = config.works(text, &sequences, progress, (seed, step));
+            let num_tokens = sequences.iter().map(|own| (own.len() + text.specials.num_tokens()) as u64).sum();
+            Prepared { works, num_tokens, cursor: loader.cursor() }
         });
         let failed = batch.is_err();
         if give.send(batch).is_err() || failed {
@@ -374,7 +500,7 @@ fn steps(
         let start = Instant::now();
         let prepared = batches.recv().expect("batches come until an error or the end of the steps")?;
         let waited = start.elapsed();
-        let report = step(config, device, seed, state, &prepared, &mut gradients)?;
+        let report = step(config, text, (device, seed), state, &prepared, &mut gradients)?;
         let mut control = tell(Event::Step { report: &report, waited })?;
         let last = report.num_tokens >= config.num_tokens.0;
         if last || report.step % config.held_out_every == 0 {
@@ -399,41 +525,123 @@ fn steps(
 
 fn step(
     config: &PretrainConfig,
-    device: &Device,
-    seed: Seed,
+    text: &Text<'_>,
+    (device, seed): (&Device, Seed),
     state: &mut Pretraining,
     prepared: &Prepared,
     gradients: &mut Gradients,
 ) -> Result<StepReport, TrainError> {
-    let (at, exercise) = (state.progress.step, &prepared.exercise);
+    let at = state.progress.step;
     let progress = state.progress.num_tokens as f64 / config.num_tokens.0 as f64;
     // The first step would have rate 0: the rate is that of the middle of the batch.
-    let half = 0.5 * exercise.batch.ids.len() as f64 / config.num_tokens.0 as f64;
+    let half = 0.5 * prepared.num_tokens as f64 / config.num_tokens.0 as f64;
     let learning_rate = config.learning_rate * config.schedule.factor((progress + half).min(1.0));
-    let num_asked = exercise.targets.len().max(1);
-    let (loss, grad_norm) = device.install(|| {
-        let mut found = VocabularyLoss::default();
-        for Part { exercise, first_row } in exercise.parts(config.memory.tokens_at_a_time) {
-            let dropout = Some(Dropout { p: config.dropout, stream: seed.stream("dropout"), step: at, first_row });
-            let pass = Pass { dropout, recomputed_layers: config.memory.recomputed_layers };
-            let mut tape = Tape::recording(device, state.model.parameters(), gradients);
-            let hidden = state.model.encode(&mut tape, &exercise.batch, pass);
-            let Exercise { positions, targets, .. } = &exercise;
-            let scale = 1.0 / num_asked as f32;
-            let loss = state.model.token_loss(&mut tape, hidden, positions, targets, scale, &mut found);
-            tape.backward(loss);
+    if config.worst_source.is_some() && state.progress.source_weights.is_empty() {
+        state.progress.source_weights = vec![1.0 / text.train.len() as f64; text.train.len()];
+    }
+    let (losses, grad_norm) = device.install(|| {
+        let mut losses: Vec<(String, f64, f64)> = Vec::new();
+        for (weight, work) in &prepared.works {
+            let mut worker = Worker {
+                model: &state.model,
+                device,
+                gradients,
+                extras: &mut state.extras,
+                memory: config.memory,
+                dropout: config.dropout,
+                seed,
+                step: at,
+            };
+            let found = do_work(config, text, &mut worker, &mut state.progress.source_weights, work, *weight);
+            losses.extend(found.into_iter().map(|(name, loss, counts)| (name, loss, counts * weight)));
         }
         let grad_norm = state.optimizer.step(device, state.model.parameters_mut(), gradients, learning_rate);
-        (found.sum / num_asked as f64, grad_norm)
+        state.extras.step(device, learning_rate);
+        (losses, grad_norm)
     });
+    let loss = losses.iter().map(|(_, loss, weight)| loss * weight).sum::<f64>();
     if !(loss.is_finite() && grad_norm.is_finite()) {
         return Err(TrainError::Diverged { step: at, loss, grad_norm });
     }
     state.progress.step += 1;
-    state.progress.num_tokens += exercise.batch.ids.len() as u64;
+    state.progress.num_tokens += prepared.num_tokens;
     state.progress.cursor = prepared.cursor.clone();
-    let Progress { step, num_tokens, ref cursor } = state.progress;
-    Ok(StepReport { step, num_tokens, loss, grad_norm, learning_rate, epoch: cursor.epoch() })
+    let Progress { step, num_tokens, ref cursor, .. } = state.progress;
+    let objectives = match losses.len() {
+        0 | 1 => BTreeMap::new(),
+        _ => losses.into_iter().map(|(name, loss, _)| (name, loss)).collect(),
+    };
+    Ok(StepReport { step, num_tokens, loss, objectives, grad_norm, learning_rate, epoch: cursor.epoch() })
+}
+
+/// Does a piece of work: names and losses of what was found, and what each counts of `weight`.
+pub(crate) fn do_work(
+    config: &PretrainConfig,
+    text: &Text<'_>,
+    worker: &mut Worker<'_>,
+    source_weights: &mut [f64],
+    work: &Work,
+    weight: f64,
+) -> Vec<(String, f64, f64)> {
+    let one = |name: &str, loss: f64| vec![(name.to_owned(), loss, 1.0)];
+    match work {
+        Work::Tokens(exercise) => {
+            let name = if config.clm.is_some() { "clm" } else { "mlm" };
+            one(name, find_tokens(config, worker, source_weights, exercise, weight))
+        }
+        Work::Replaced(exercise) => {
+            let frame = [text.specials.start.len(), text.specials.end.len()];
+            let [loss, generator] = rtd::work(worker, exercise, frame, weight);
+            vec![("rtd".to_owned(), loss, 1.0), ("generator".to_owned(), generator, 0.0)]
+        }
+        Work::Contrastive(pairs) => {
+            let config = config.contrastive.as_ref().expect("it made the pairs");
+            one("contrastive", contrastive::work(worker, config, pairs, weight))
+        }
+        Work::Denoise(noised) => {
+            let config = config.denoise.as_ref().expect("it hid the tokens");
+            one("denoise", denoise::work(worker, config, noised, weight))
+        }
+        Work::Consistency(views) => one("consistency", consistency::work(worker, views, weight)),
+        Work::Task(idx, chosen) => {
+            let task = &text.aids.tasks[*idx];
+            one(&format!("task {}", task.name), tasks::work(worker, task, chosen, weight))
+        }
+    }
+}
+
+/// Adds the gradient of `weight` times the mean loss of finding tokens, which is returned. Where the worst source counts most,
+/// weights of sources take the place of the mean, and move.
+fn find_tokens(
+    config: &PretrainConfig,
+    worker: &mut Worker<'_>,
+    source_weights: &mut [f64],
+    exercise: &Exercise,
+    weight: f64,
+) -> f64 {
+    let num_asked = exercise.targets.len().max(1);
+    let scales: Option<Vec<f32>> = config.worst_source.map(|_| {
+        let scales = worst_source::scales(source_weights, &exercise.sources);
+        scales.into_iter().map(|scale| weight as f32 * scale).collect()
+    });
+    let mut found = VocabularyLoss::default();
+    for Part { exercise, first_row, asked } in exercise.parts(config.memory.tokens_at_a_time) {
+        let pass =
+            Pass { dropout: Some(worker.dropout("", first_row)), recomputed_layers: config.memory.recomputed_layers };
+        let mut tape = Tape::recording(worker.device, worker.model.parameters(), worker.gradients);
+        let hidden = worker.model.encode(&mut tape, &exercise.batch, pass);
+        let Exercise { positions, targets, .. } = &exercise;
+        let scale = match &scales {
+            None => Scale::Same(weight as f32 / num_asked as f32),
+            Some(scales) => Scale::Each(&scales[asked]),
+        };
+        let loss = worker.model.token_loss(&mut tape, hidden, positions, targets, scale, &mut found);
+        tape.backward(loss);
+    }
+    if let Some(config) = &config.worst_source {
+        worst_source::update(source_weights, config, &found.losses, &exercise.sources);
+    }
+    found.sum / num_asked as f64
 }
 
 /// The loss on held-out text, each source for itself and all together, under masks that are the same every time: as many as
@@ -490,11 +698,14 @@ fn source_loss(
             break;
         }
         let stream = seed.stream("held-out masks");
-        let exercise = config.objective(config.mlm.mask_prob.to).exercise(specials, &sequences?, stream, batch as u64);
+        // Terms are hidden as all else is, so that losses can be compared whatever the terms.
+        let (sequences, terms) = (sequences?, Terms::default());
+        let exercise =
+            config.objective(config.mlm.mask_prob.to).exercise(specials, &terms, &sequences, stream, batch as u64);
         device.install(|| {
             let mut tape = Tape::inference(device, model.parameters());
             let hidden = model.encode(&mut tape, &exercise.batch, Pass::default());
-            model.token_loss(&mut tape, hidden, &exercise.positions, &exercise.targets, 1.0, &mut found);
+            model.token_loss(&mut tape, hidden, &exercise.positions, &exercise.targets, Scale::Same(1.0), &mut found);
         });
         num_asked += exercise.targets.len();
         num_tokens += exercise.batch.ids.len() as u64;

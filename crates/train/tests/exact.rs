@@ -68,7 +68,7 @@ fn model_of(family: &str, corpus: &Corpus) -> Model {
 fn every_family_trains_to_the_same_bits() {
     let corpus = Corpus::new(400, 300);
     for family in ["bert-mlm", "qwen2-clm", "qwen3-clm"] {
-        let clm = family.ends_with("clm").then_some(ClmConfig {});
+        let clm = family.ends_with("clm").then_some(ClmConfig::default());
         let mut precisions = vec![Precision::F32];
         precisions.extend((Precision::fastest() == Precision::Bf16).then_some(Precision::Bf16));
         for precision in precisions {

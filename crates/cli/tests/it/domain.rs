@@ -115,7 +115,12 @@ impl Domain {
 
     /// The digest of the final weights of the run called `small` below `out`.
     pub fn weights(&self, out: &str) -> String {
-        let manifest = self.path(out).join("small/pretrain/manifest.json");
+        self.weights_of(out, "pretrain")
+    }
+
+    /// The digest of the weights at the end of a stage.
+    pub fn weights_of(&self, out: &str, stage: &str) -> String {
+        let manifest = self.path(out).join("small").join(stage).join("manifest.json");
         let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
         manifest["summary"]["weights"].as_str().unwrap().to_owned()
     }

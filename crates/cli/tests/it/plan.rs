@@ -238,3 +238,60 @@ fn probes_watch_a_plan_and_a_gate_compares_with_their_noise() {
         assert!(output.contains(said), "{set}: {output}");
     }
 }
+
+/// Stages with every objective beside one another, killed and gone on with, on other numbers of threads.
+#[test]
+fn objectives_share_a_plan() {
+    let more = r#"
+[[stage]]
+name = "vectors"
+num_tokens = 6000
+dropout = 0.1
+mlm = { weight = [1, 0.5], terms = { file = "terms.txt" } }
+contrastive = { weight = 0.1, pairs = { given = { path = "pairs.jsonl", first = "a", second = "b", batch_size = 8 } } }
+denoise = { weight = 0.2 }
+worst_source = { rate = 0.05 }
+[[stage]]
+name = "joint"
+num_tokens = 6000
+mlm = { weight = 0 }
+rtd = { weight = 20, generator_width = 0.5 }
+consistency = { weight = 0.5 }
+tasks = { batch_size = 8 }
+"#;
+    let domain = staged(more);
+    domain.write("terms.txt", "pump\nbearing\n\nwater roses\n");
+    let pair = |idx: usize| format!(r#"{{"a": "The pump leaks {idx}", "b": "A leak of pump {idx}, seen at night."}}"#);
+    domain.write("pairs.jsonl", (0..40).map(pair).collect::<Vec<_>>().join("\n"));
+    let said = domain.fails(2, &["run"]);
+    assert!(said.contains("a stage that trains on all") && said.contains("adapt.budgets = [1.0]"), "{said}");
+    let set = ["--set", "adapt.budgets=[1.0]"];
+    let said = domain.ok(&[&["plan"], &set[..]].concat());
+    assert!(said.contains("contrastive") && said.contains("rtd"), "{said}");
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    domain.ok(&[&["run"], &set[..]].concat());
+    domain.ok(&[&["run", "--threads", "3", "--out", "other"], &set[..]].concat());
+    assert_eq!(domain.weights_of("runs", "pretrain-joint"), domain.weights_of("other", "pretrain-joint"));
+    domain.ok(&["replay", "--stage", "joint", "--step", "12"]);
+    // What each objective found is in the metrics; a source's weight is in the state.
+    let metrics = std::fs::read_to_string(domain.path("runs/small/pretrain-joint/metrics.jsonl")).unwrap();
+    assert!(["\"rtd\"", "\"generator\"", "\"consistency\"", "\"task kind\""].iter().all(|name| metrics.contains(name)));
+    let state = domain.path("runs/small/pretrain-vectors/checkpoints/latest/trainer_state.json");
+    let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+    assert_eq!(state["source_weights"].as_array().unwrap().len(), 2);
+    for (wrong, says) in [
+        ("stage.vectors.contrastive={pairs=\"dropout\", weight=1}", "pairs = \"spans\""),
+        ("stage.vectors.contrastive.temperature=0", "0.05 is usual"),
+        ("stage.vectors.contrastive.pairs.given.first=c", "`c`"),
+        ("stage.joint.tasks.shares={other=1}", "name a [task.NAME]"),
+        ("stage.joint.rtd.generator_width=2", "between 0 and 1"),
+        ("stage.vectors.mlm.terms.file=nowhere.txt", "nowhere.txt"),
+    ] {
+        let mut args = [&["run", "--out", "wrong", "--set", wrong], &set[..]].concat();
+        if wrong.contains("dropout") {
+            args.extend(["--set", "stage.vectors.dropout=0"]);
+        }
+        let said = domain.fails(2, &args);
+        assert!(said.contains(says) && said.contains("hint: "), "{wrong}: {said}");
+    }
+}

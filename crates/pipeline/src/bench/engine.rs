@@ -3,7 +3,7 @@
 use arable_core::Seed;
 use arable_model::{Batch, Head, Model, Pass, Pooling};
 use arable_tensor::kernels::{Init, MatRef};
-use arable_tensor::ops::loss::VocabularyLoss;
+use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{
     Activation, AdamW, AdamWConfig, AttentionShape, Format, Gradients, Norm, NormKind, ParameterId, ParameterSpec,
     Parameters, Rotary, Sequences, Tape, Var,
@@ -91,7 +91,13 @@ impl Bench<'_> {
         let targets: Vec<u32> = (0..masked).map(|i| (i * 31 % vocab) as u32).collect();
         let flops = 6.0 * (masked * h * vocab) as f64;
         self.operation("vocabulary loss", flops, "FLOP", &parameters, (wide, masked, h), |tape, x| {
-            tape.linear_cross_entropy(x, (table, Some(bias)), &targets, 1e-3, &mut VocabularyLoss::default())
+            tape.linear_cross_entropy(
+                x,
+                (table, Some(bias)),
+                &targets,
+                Scale::Same(1e-3),
+                &mut VocabularyLoss::default(),
+            )
         });
         self.optimizer(parameters, table);
     }
@@ -151,7 +157,7 @@ impl Bench<'_> {
                 let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
                 let hidden = model.encode(&mut tape, &batch, Pass::default());
                 let (scale, mut found) = (1.0 / targets.len() as f32, VocabularyLoss::default());
-                let loss = model.token_loss(&mut tape, hidden, &positions, &targets, scale, &mut found);
+                let loss = model.token_loss(&mut tape, hidden, &positions, &targets, Scale::Same(scale), &mut found);
                 tape.backward(loss);
                 optimizer.step(&device, model.parameters_mut(), &mut gradients, 1e-4);
             });

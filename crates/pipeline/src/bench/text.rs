@@ -4,7 +4,7 @@ use anyhow::Result;
 use arable_core::Seed;
 use arable_tokenize::{Shards, TokenizerConfig, Vocabulary, pack, train};
 use arable_train::loader::{Cursor, Cut, Loader, Source};
-use arable_train::objective::mlm::{MlmConfig, mask};
+use arable_train::objective::mlm::{MlmConfig, Terms, mask};
 use arable_train::pretrain::PretrainConfig;
 use arable_train::ramp::Ramp;
 
@@ -67,7 +67,7 @@ impl Bench<'_> {
         let (stream, mut step, mut result) = (Seed(1).stream("masks"), 0, Ok(()));
         self.time("loader", "batch with masks", tokens as f64, "token", || {
             match loader.next_batch() {
-                Ok(batch) => drop(mask(hiding, &specials, &batch, stream, step)),
+                Ok(batch) => drop(mask(hiding, &specials, &Terms::default(), &batch, stream, step)),
                 Err(error) => result = Err(error),
             }
             step += 1;

@@ -78,7 +78,9 @@ fn one(
             max_length: config.0.finetune.max_length,
             pooling: base.architecture().style().pooling,
         };
-        let bench = Bench::new(run, &config.0, &task, &encoder, &base)?;
+        // Of another kind than the task's own, it is of no use.
+        let head = pretrain::task_head(pretrained, name)?.filter(|head| head.head() == encoder.head());
+        let bench = Bench { head, ..Bench::new(run, &config.0, &task, &encoder, &base)? };
         let results = bench.measure_all(run, draft.path())?;
         write_json(&draft.path().join("results.json"), &results)?;
         card::write(run, &results, !task_config.markers.is_empty(), &draft.path().join("export"))?;
@@ -131,6 +133,8 @@ struct Bench<'a> {
     task: &'a Task,
     encoder: &'a Encoder<'a>,
     base: &'a Model,
+    /// The head to begin with, where one was trained beside the text.
+    head: Option<Model>,
     metric: HeadlineMetric,
     seed: Seed,
     train: EncodedSet,
@@ -154,6 +158,7 @@ impl<'a> Bench<'a> {
             task,
             encoder,
             base,
+            head: None,
             metric: headline(task.kind, &task.labels),
             seed,
             train: encoder.encode(&task.train)?,
@@ -249,7 +254,10 @@ impl<'a> Bench<'a> {
     fn finetuned(&self, device: &Device, arm: Arm, idxs: &[usize], seed: u64, rate: f64) -> Result<Finetuned> {
         let child = self.seed.child(&format!("{} {seed}", name_of(arm)));
         let model = match arm {
-            Arm::Pretrained => self.base.with_head(self.encoder.head(), child),
+            Arm::Pretrained => match &self.head {
+                Some(head) => self.base.with_head_of(head),
+                None => self.base.with_head(self.encoder.head(), child),
+            },
             _ => Model::new(Architecture::clone(self.base.architecture()), self.encoder.head(), child),
         };
         let examples = self.train.select(idxs).pieces;

@@ -137,7 +137,7 @@ fn measure(run: &mut Run<'_>, stage: &Stage, made: Made<'_>, artifact: &Artifact
     let inputs = [pretrain::weights_digest(artifact)?, made.tokens.digest()];
     let found = run.stage(&format!("gate-{}", stage.name), &stage.pretrain, &inputs, |run, draft| {
         let words = tokenizer::load(made.vocabulary)?;
-        let text = Read::open(&stage.pretrain, &words, made.tokens, pretrain::stage_seed(run, stage))?;
+        let text = Read::open(run, stage, &words, made)?;
         let end = pretrain::state(&stage.pretrain, artifact)?;
         let start = pretrain::begin(run, &stage.pretrain, &text, made)?;
         let seed = pretrain::stage_seed(run, stage).child("gate");

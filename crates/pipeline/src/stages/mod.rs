@@ -1,6 +1,7 @@
 //! The stages of a run: each a function from configuration and artifacts to an artifact.
 
 pub mod adapt;
+pub mod aids;
 pub mod attributes;
 mod card;
 pub mod corpus;
@@ -172,7 +173,7 @@ fn planned_stages(
             None => None,
             Some(material) => {
                 let before = found.last().and_then(|before| before.artifact.as_ref());
-                let inputs = pretrain::inputs(run, material.made(before))?;
+                let inputs = pretrain::inputs(run, &stage, material.made(before))?;
                 let config = pretrain::config(run, &stage)?;
                 let artifact = run.is_done(&stage.kind(), &config, &inputs)?;
                 let folder = run.folder_of(&stage.kind(), &config, &inputs);

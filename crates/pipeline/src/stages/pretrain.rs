@@ -14,7 +14,7 @@ use arable_model::{Head, Model, ModelConfig};
 use arable_tokenize::{Role, Vocabulary};
 use arable_train::curriculum::{self, CurriculumConfig};
 use arable_train::loader::Source;
-use arable_train::objective::Specials;
+use arable_train::objective::{Aids, Specials};
 use arable_train::pretrain::{
     Event, HeldOutReport, MemoryConfig, Observer, PretrainConfig, Pretraining, StepReport, Text,
 };
@@ -32,7 +32,7 @@ use crate::rollback;
 use crate::run::{CODE_VERSION, Run};
 use crate::stages::gate::{Plan, Trained};
 use crate::stages::probe::{self, Probes};
-use crate::stages::{checkpoint_steps, read_json, shards, tokenizer, write_json};
+use crate::stages::{aids, checkpoint_steps, read_json, shards, tokenizer, write_json};
 use crate::tensorboard::{self, EventWriter};
 
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
@@ -57,12 +57,13 @@ pub(crate) fn config(run: &Run<'_>, stage: &Stage) -> Result<StageIdentity> {
 
 /// What a stage begins with: vocabulary, tokens, the weights of the stage before or of the model to go on from, and the
 /// tasks that are probed.
-pub(crate) fn inputs(run: &Run<'_>, made: Made<'_>) -> Result<Vec<Digest>> {
+pub(crate) fn inputs(run: &Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Vec<Digest>> {
     let base = run.domain.base.as_ref().map(|base| base.digest);
     let before = made.before.map(weights_digest).transpose()?.or(base);
     let probed = if run.domain.config().probe.is_some() { made.tasks } else { &[] };
     let own = [made.vocabulary.digest(), made.tokens.digest()];
-    Ok(own.into_iter().chain(before).chain(probed.iter().map(Artifact::digest)).collect())
+    let beside = aids::inputs(run, &stage.pretrain, made.tasks)?;
+    Ok(own.into_iter().chain(before).chain(probed.iter().map(Artifact::digest)).chain(beside).collect())
 }
 
 /// The artifacts that a stage is made from.
@@ -97,12 +98,12 @@ impl Metric {
 /// Trains a stage, from its newest checkpoint where there is one.
 pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Artifact> {
     let config = config(run, stage)?;
-    let inputs = inputs(run, made)?;
+    let inputs = inputs(run, stage, made)?;
     let fingerprint = run.fingerprint("checkpoint", &config, &inputs);
     let rollback = rollback::of_stage(run.folder(), stage)?;
     run.stage(&stage.kind(), &config, &inputs, |run, draft| {
         let words = tokenizer::load(made.vocabulary)?;
-        let text = Read::open(&stage.pretrain, &words, made.tokens, stage_seed(run, stage))?;
+        let text = Read::open(run, stage, &words, made)?;
         let (pretrain, folder) = (&stage.pretrain, draft.path());
         let mut state = match (resume(run, pretrain, folder)?, rollback) {
             (Some(state), _) => state,
@@ -141,15 +142,17 @@ pub(crate) struct Read {
     train: Vec<Source>,
     held_out: Vec<Source>,
     specials: Specials,
+    aids: Aids,
     vocab_size: usize,
 }
 
 impl Read {
-    pub(crate) fn open(config: &PretrainConfig, words: &Vocabulary, tokens: &Artifact, seed: Seed) -> Result<Self> {
-        let (train, held_out) = shards::load(tokens)?;
+    pub(crate) fn open(run: &Run<'_>, stage: &Stage, words: &Vocabulary, made: Made<'_>) -> Result<Self> {
+        let (config, seed) = (&stage.pretrain, stage_seed(run, stage));
+        let (train, held_out) = shards::load(made.tokens)?;
         let mut train = config.sources(train).advise()?;
         if let Some(CurriculumConfig { by, order }) = &config.curriculum {
-            for (source, keys) in train.iter_mut().zip(shards::order(tokens, by)?) {
+            for (source, keys) in train.iter_mut().zip(shards::order(made.tokens, by)?) {
                 let stream = seed.child(&source.name).stream("curriculum");
                 source.places = Some(curriculum::places(*order, &keys, stream));
             }
@@ -160,12 +163,13 @@ impl Read {
             train,
             held_out: everything.sources(held_out).advise()?,
             specials: specials(config, words)?,
+            aids: aids::load(run, config, (words, run.domain.architecture()?.style().pooling), made.tasks)?,
             vocab_size: words.size(),
         })
     }
 
     pub(crate) fn view(&self) -> Text<'_> {
-        Text { train: &self.train, held_out: &self.held_out, specials: self.specials.clone() }
+        Text { train: &self.train, held_out: &self.held_out, specials: self.specials.clone(), aids: &self.aids }
     }
 
     /// How often each token occurs in the sources of the mixture.
@@ -193,7 +197,7 @@ pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: M
             model
         }
     };
-    Ok(Pretraining::new(config, model))
+    Ok(Pretraining::new(config, model, &text.aids, seed))
 }
 
 /// The special tokens that a stage puts in. One that hides tokens needs a stand-in for them.
@@ -353,7 +357,7 @@ impl<'r, 'a> Watch<'r, 'a> {
 
     fn on_step(&mut self, report: &StepReport, waited: Duration) -> Result<()> {
         self.waited_s += waited.as_secs_f64();
-        self.write(&Metric::Step(*report))?;
+        self.write(&Metric::Step(report.clone()))?;
         let scalars = [
             ("train/loss", report.loss),
             ("train/grad_norm", report.grad_norm),
@@ -362,6 +366,9 @@ impl<'r, 'a> Watch<'r, 'a> {
         ];
         for (tag, value) in scalars {
             self.events.scalar(tag, report.step, now(), value)?;
+        }
+        for (name, &loss) in &report.objectives {
+            self.events.scalar(&format!("train_loss/{name}"), report.step, now(), loss)?;
         }
         self.recent.push_back((Instant::now(), report.num_tokens));
         if self.recent.len() > 30 {
@@ -498,6 +505,11 @@ impl Observer for Watch<'_, '_> {
 /// The pretrained model.
 pub(crate) fn load(pretrained: &Artifact) -> Result<Model> {
     arable_model::load(&final_checkpoint(pretrained)?).advise()
+}
+
+/// The head of a task that the pretraining trained beside the text, where it did.
+pub(crate) fn task_head(pretrained: &Artifact, task: &str) -> Result<Option<Model>> {
+    Ok(checkpoint::task_heads(&final_checkpoint(pretrained)?).advise()?.remove(task))
 }
 
 /// Where a stage ended.

@@ -14,32 +14,65 @@ use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// A loss whose gradient was computed with it.
-struct Ready {
-    x: Var,
-    dx: Tensor,
+pub(super) struct Ready {
+    pub x: Var,
+    pub dx: Tensor,
 }
 
 /// Rows of logits that exist at a time in [`Tape::linear_cross_entropy`].
 const CHUNK_ROWS: usize = 512;
 
 /// What the vocabulary loss found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct VocabularyLoss {
     /// The summed loss in nats.
     pub sum: f64,
     /// Rows whose most likely class is the target.
     pub num_right: usize,
+    /// The loss of each row, in order.
+    pub losses: Vec<f32>,
 }
 
 /// Turns logits into `scale * (softmax - one hot)`, row by row; returns the loss and whether the target leads.
-fn softmax_backward(device: &Device, logits: &mut [f32], cols: usize, targets: &[u32], scale: f32) -> Vec<(f32, bool)> {
+fn softmax_backward(
+    device: &Device,
+    logits: &mut [f32],
+    cols: usize,
+    targets: &[u32],
+    scale: Scale<'_>,
+) -> Vec<(f32, bool)> {
     let mut losses = vec![(0.0, false); targets.len()];
-    let rows = logits.par_chunks_mut(cols).zip(targets).zip(&mut losses);
+    let rows = logits.par_chunks_mut(cols).zip(targets).zip(&mut losses).enumerate();
     device.install(|| {
         let rows = rows.with_min_len(16);
-        rows.for_each(|((row, &target), loss)| *loss = softmax_row(row, target as usize, scale));
+        rows.for_each(|(idx, ((row, &target), loss))| *loss = softmax_row(row, target as usize, scale.of(idx)));
     });
     losses
+}
+
+/// What the losses of rows are multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub enum Scale<'a> {
+    /// All with the same.
+    Same(f32),
+    /// Each with its own: `[n]`.
+    Each(&'a [f32]),
+}
+
+impl Scale<'_> {
+    fn of(self, row: usize) -> f32 {
+        match self {
+            Self::Same(scale) => scale,
+            Self::Each(scales) => scales[row],
+        }
+    }
+
+    fn some(self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Same(scale) => Self::Same(scale),
+            Self::Each(scales) => Self::Each(&scales[rows]),
+        }
+    }
 }
 
 vectorized! {
@@ -69,7 +102,7 @@ impl Tape<'_> {
         let mut dx = device.copy(self.value(logits));
         assert_eq!(dx.rows(), targets.len(), "a target for each row");
         let cols = dx.cols();
-        let losses = softmax_backward(device, dx.host_mut(), cols, targets, 1.0 / targets.len() as f32);
+        let losses = softmax_backward(device, dx.host_mut(), cols, targets, Scale::Same(1.0 / targets.len() as f32));
         let mean = losses.iter().map(|loss| f64::from(loss.0)).sum::<f64>() / targets.len() as f64;
         self.push(device.tensor(1, 1, &[mean as f32]), Ready { x: logits, dx })
     }
@@ -93,7 +126,7 @@ impl Tape<'_> {
         self.push(device.tensor(1, 1, &[mean as f32]), Ready { x: logits, dx })
     }
 
-    /// `scale` times the summed cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight
+    /// The sum of `scale` times the cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight
     /// [vocab, hidden]`, `bias [vocab]`, if any. Logits exist for a few hundred rows at a time.
     ///
     /// The gradients are computed with the logits: those by the parameters are added at once, so that the loss has to
@@ -106,7 +139,7 @@ impl Tape<'_> {
         x: Var,
         (weight, bias): (ParameterId, Option<ParameterId>),
         targets: &[u32],
-        scale: f32,
+        scale: Scale<'_>,
         found: &mut VocabularyLoss,
     ) -> Var {
         let (device, parameters, record) = (self.device(), self.parameters(), self.is_recording());
@@ -123,9 +156,11 @@ impl Tape<'_> {
             let x_mat = MatRef::new(x_value.host(), targets.len(), hidden).some_rows(rows.clone());
             let mut logits = device.stale(rows.len(), vocab);
             device.matmul_packed(logits.mat_mut(), init, x_mat, &forward);
-            let losses = softmax_backward(device, logits.host_mut(), vocab, &targets[rows.clone()], scale);
-            for (loss, right) in losses {
-                sum += f64::from(loss);
+            let losses =
+                softmax_backward(device, logits.host_mut(), vocab, &targets[rows.clone()], scale.some(rows.clone()));
+            for (row, (loss, right)) in rows.clone().zip(losses) {
+                sum += f64::from(scale.of(row)) * f64::from(loss);
+                found.losses.push(loss);
                 found.sum += f64::from(loss);
                 found.num_right += usize::from(right);
             }
@@ -139,7 +174,7 @@ impl Tape<'_> {
                 }
             }
         }
-        self.push(device.tensor(1, 1, &[scale * sum as f32]), Ready { x, dx })
+        self.push(device.tensor(1, 1, &[sum as f32]), Ready { x, dx })
     }
 
     /// The blocks of `x` in chunks of rows whose logits exist at a time.

@@ -7,6 +7,7 @@ pub mod embedding;
 pub mod linear;
 pub mod loss;
 pub mod norm;
+mod pairs;
 pub mod residual;
 pub mod rows;
 #[cfg(test)]

@@ -9,6 +9,12 @@ struct GatherRows {
     rows: Vec<usize>,
 }
 
+struct PutRows {
+    x: Var,
+    rows: Vec<usize>,
+    values: Var,
+}
+
 struct SegmentMean {
     x: Var,
     sequences: Sequences,
@@ -39,6 +45,21 @@ impl Tape<'_> {
         let blocks = self.blocks(x);
         let blocks = Sequences::of_lengths(blocks.iter().map(|block| upto(block.end) - upto(block.start)));
         self.push_cut(y, GatherRows { x, rows }, Some(blocks))
+    }
+
+    /// `x [n, hidden]` with the rows of `values` in the places `rows`, which differ.
+    ///
+    /// # Panics
+    /// When a row is not in `x` or there is not one place for each value.
+    pub fn put_rows(&mut self, x: Var, rows: Vec<usize>, values: Var) -> Var {
+        let device = self.device();
+        let mut y = device.copy(self.value(x));
+        let (cols, values_value) = (y.cols(), self.value(values));
+        assert_eq!(values_value.rows(), rows.len(), "a place for each value");
+        for (&row, value) in rows.iter().zip(values_value.host().chunks_exact(cols)) {
+            y.host_mut()[row * cols..][..cols].copy_from_slice(value);
+        }
+        self.push_like(x, y, PutRows { x, rows, values })
     }
 
     /// The mean of the rows of each sequence: `x [n, hidden] -> [num_sequences, hidden]`.
@@ -74,6 +95,20 @@ impl Op for GatherRows {
             }
         }
         backprop.give(self.x, dx);
+    }
+}
+
+impl Op for PutRows {
+    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, mut grad: Tensor) {
+        let cols = grad.cols();
+        let mut d_values = backprop.device.zeros(self.rows.len(), cols);
+        for (&row, out) in self.rows.iter().zip(d_values.host_mut().chunks_exact_mut(cols)) {
+            let own = &mut grad.host_mut()[row * cols..][..cols];
+            out.copy_from_slice(own);
+            own.fill(0.0);
+        }
+        backprop.give(self.values, d_values);
+        backprop.give(self.x, grad);
     }
 }
 

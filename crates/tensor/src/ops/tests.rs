@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::ops::attention::{AttentionShape, Rotary};
 use crate::ops::dropout::DropoutMask;
-use crate::ops::loss::VocabularyLoss;
+use crate::ops::loss::{Scale, VocabularyLoss};
 use crate::{
     Activation, AdamW, AdamWConfig, Device, Format, Gradients, Norm, NormKind, ParameterId, ParameterSpec, Parameters,
     Precision, Sequences, Tape, Tensor, Var,
@@ -139,7 +139,13 @@ fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, on_tape: &[Var], ids
             let targets: Vec<u32> = before.iter().map(|row| ints("ids")[row + 1]).collect();
             let scale = 1.0 / targets.len() as f32;
             let x = tape.gather_rows(x, before, 1);
-            tape.linear_cross_entropy(x, (ids["weight"], bias), &targets, scale, &mut VocabularyLoss::default())
+            tape.linear_cross_entropy(
+                x,
+                (ids["weight"], bias),
+                &targets,
+                Scale::Same(scale),
+                &mut VocabularyLoss::default(),
+            )
         }
         "softmax_cross_entropy" => tape.cross_entropy(x, &ints("targets")),
         "bce_with_logits" => tape.binary_cross_entropy(x, &inputs["targets"].2),
@@ -293,7 +299,13 @@ fn chunked_loss_equals_the_plain_one() {
         let x = tape.input(device.tensor(rows, hidden, &x));
         let loss = if chunked {
             let mut found = VocabularyLoss::default();
-            let loss = tape.linear_cross_entropy(x, (weight, Some(bias)), &targets, 1.0 / rows as f32, &mut found);
+            let loss = tape.linear_cross_entropy(
+                x,
+                (weight, Some(bias)),
+                &targets,
+                Scale::Same(1.0 / rows as f32),
+                &mut found,
+            );
             assert!((found.sum / rows as f64 - f64::from(tape.value(loss).scalar())).abs() < 1e-5);
             loss
         } else {

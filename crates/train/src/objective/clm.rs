@@ -7,11 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::loader::Sequence;
 use crate::objective::{Exercise, Specials};
+use crate::ramp::Ramp;
 
-/// Nothing to choose: each token of a sequence but the first is to be found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Each token of a sequence but the first is to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct ClmConfig {}
+pub struct ClmConfig {
+    /// What the loss counts beside those of other objectives.
+    #[serde(skip_serializing_if = "is_one")]
+    pub weight: Ramp<f64>,
+}
+
+impl Default for ClmConfig {
+    fn default() -> Self {
+        Self { weight: Ramp::constant(1.0) }
+    }
+}
+
+/// Whether a loss counts once all along: so it is where there was no weight.
+pub(crate) fn is_one(weight: &Ramp<f64>) -> bool {
+    *weight == Ramp::constant(1.0)
+}
 
 /// Each row of a sequence but its last asks for the token of the row behind it.
 pub fn exercise(specials: &Specials, sequences: &[Sequence]) -> Exercise {
@@ -22,10 +38,13 @@ pub fn exercise(specials: &Specials, sequences: &[Sequence]) -> Exercise {
         ids.extend_from_slice(&specials.end);
         lengths.push(sequence.len() + specials.num_tokens());
     }
-    let sequences = Sequences::of_lengths(lengths);
-    let positions: Vec<usize> = sequences.iter().flat_map(|rows| rows.start..rows.end.saturating_sub(1)).collect();
+    let packed = Sequences::of_lengths(lengths);
+    let asked = |rows: std::ops::Range<usize>| rows.start..rows.end.saturating_sub(1);
+    let positions: Vec<usize> = packed.iter().flat_map(asked).collect();
     let targets = positions.iter().map(|row| ids[row + 1]).collect();
-    Exercise { batch: Batch { ids, types: Vec::new(), sequences }, positions, targets }
+    let source = |(rows, sequence): (_, &Sequence)| std::iter::repeat_n(sequence.source, asked(rows).len());
+    let sources = packed.iter().zip(sequences).flat_map(source).collect();
+    Exercise { batch: Batch { ids, types: Vec::new(), sequences: packed }, positions, targets, sources }
 }
 
 #[cfg(test)]

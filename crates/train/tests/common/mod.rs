@@ -6,11 +6,13 @@ use std::path::Path;
 use std::slice;
 
 use arable_core::{Count, Probability, Seed};
-use arable_model::{Architecture, Head, Model, ModelConfig, Size};
+use arable_model::{Architecture, Head, Model, ModelConfig, Pooling, Size};
 use arable_tensor::{Device, Precision};
 use arable_tokenize::{Role, Shards, TokenizerConfig, Vocabulary, pack, train};
+use arable_train::adapt::{EncodedExample, EncodedTarget};
 use arable_train::loader::Source;
-use arable_train::objective::Specials;
+use arable_train::objective::mlm::Terms;
+use arable_train::objective::{Aids, Specials, TaskExamples};
 use arable_train::pretrain::{MemoryConfig, Observer, PretrainConfig, Pretraining, Text, pretrain};
 use arable_train::ramp::Ramp;
 use tempfile::TempDir;
@@ -55,8 +57,12 @@ impl Corpus {
 
     /// A model of width 128 that was not trained.
     pub fn model(&self) -> Model {
-        let model = ModelConfig { size: Size::Nano, ..ModelConfig::default() };
-        let architecture: Architecture = model.architecture(self.vocabulary.size()).unwrap();
+        self.model_of(&ModelConfig { size: Size::Nano, ..ModelConfig::default() })
+    }
+
+    /// A model that was not trained.
+    pub fn model_of(&self, config: &ModelConfig) -> Model {
+        let architecture: Architecture = config.architecture(self.vocabulary.size()).unwrap();
         Model::new(architecture, Head::MaskedLm, Seed(1))
     }
 
@@ -78,7 +84,20 @@ impl Corpus {
         (num_threads, precision): (usize, Precision),
         observer: &mut dyn Observer,
     ) -> Pretraining {
+        let mut state = Pretraining::new(config, model, &self.aids(), Seed(2));
         let device = Device::cpu(num_threads, precision).unwrap();
+        assert!(self.go_on(config, &device, &mut state, observer));
+        state
+    }
+
+    /// Goes on with a pretraining. Returns whether it came to its end.
+    pub fn go_on(
+        &self,
+        config: &PretrainConfig,
+        device: &Device,
+        state: &mut Pretraining,
+        observer: &mut dyn Observer,
+    ) -> bool {
         let vocabulary = &self.vocabulary;
         let specials = Specials {
             start: vocabulary.frame().start.clone(),
@@ -86,10 +105,40 @@ impl Corpus {
             mask: vocabulary.role_id(Role::Mask),
         };
         let (train, held_out) = (slice::from_ref(&self.train), slice::from_ref(&self.held_out));
-        let text = Text { train, held_out, specials };
-        let mut state = Pretraining::new(config, model);
-        assert!(pretrain(config, &text, &device, Seed(2), &mut state, observer).unwrap());
-        state
+        let text = Text { train, held_out, specials, aids: &self.aids() };
+        pretrain(config, &text, device, Seed(2), state, observer).unwrap()
+    }
+
+    /// Terms, pairs and two tasks: which of two words a text begins with, and which words are pumps.
+    pub fn aids(&self) -> Aids {
+        let framed = |text: &str| {
+            let frame = self.vocabulary.frame();
+            [&frame.start[..], &self.vocabulary.encode(text).ids, &frame.end].concat()
+        };
+        let example = |idx: usize| {
+            let words = [WORDS[idx % 2], WORDS[idx % 7], WORDS[idx % 12]].map(str::to_owned);
+            let (ids, firsts) = self.vocabulary.encode_words(&words);
+            let ids = [&self.vocabulary.frame().start[..], &ids, &self.vocabulary.frame().end].concat();
+            (ids, firsts.into_iter().map(|at| at + 1).collect::<Vec<_>>(), words)
+        };
+        let whole = |idx: usize| {
+            let (ids, ..) = example(idx);
+            EncodedExample { ids, positions: vec![], second_from: None, target: EncodedTarget::Class((idx % 2) as u32) }
+        };
+        let each = |idx: usize| {
+            let (ids, positions, words) = example(idx);
+            let target = EncodedTarget::Tags(words.iter().map(|word| u32::from(word == "pump")).collect());
+            EncodedExample { ids, positions, second_from: None, target }
+        };
+        let task = |name: &str, head, examples| TaskExamples { name: name.to_owned(), head, examples };
+        Aids {
+            terms: Terms::new(Probability::new(0.6).unwrap(), [self.vocabulary.encode(" pressure").ids]),
+            pairs: (0..40).map(|idx| [framed(WORDS[idx % 12]), framed(&format!("the {}", WORDS[idx % 12]))]).collect(),
+            tasks: vec![
+                task("first", Head::Sequence { num_labels: 2, pooling: Pooling::Mean }, (0..40).map(whole).collect()),
+                task("pumps", Head::Token { num_labels: 2 }, (0..40).map(each).collect()),
+            ],
+        }
     }
 }
 
