@@ -3,9 +3,10 @@
 //! Documents stay on the disk. They are looked at once, and only what decides about them is kept in memory: a few hundred
 //! bytes each. Then each has its fate, and they are read once more and written to where they belong.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use arable_core::{Document, Hint, Seed};
 
@@ -16,7 +17,7 @@ use crate::dedup::copies;
 use crate::gather::{ReadCounts, SourceCounts};
 use crate::held_out::{HeldOutError, keep_aside};
 use crate::look::{First, Look, Seen, Traits};
-use crate::near::{Hashes, Looked, RefusedPair, Similarity, near_copies, shared_bands};
+use crate::near::{Hashes, Looked, RefusedPair, Shared, Similarity, near_copies};
 use crate::overlap::{HeldOutSet, Index, OverlapCounts};
 use crate::pii::{PiiCounts, PiiKind, remove_pii};
 use crate::read::ReadError;
@@ -221,7 +222,7 @@ pub fn curate(
     let (seen, values) = look.at_all(material.documents)?;
     let mut plan = Plan { config, index: &index, decision, fates: fates(&seen), seen, values, refused: vec![] };
     plan.drop_copies();
-    plan.drop_near_copies(material.documents)?;
+    plan.drop_near_copies(material.documents, outputs.train.parent().unwrap_or(Path::new(".")))?;
     plan.drop_overlap();
     let sample = plan.drop_sampled_out(seed)?;
     let mut counts = plan.counts(material.counts);
@@ -317,15 +318,14 @@ impl Plan<'_> {
         }
     }
 
-    fn drop_near_copies(&mut self, documents: &Documents) -> Result<(), CurateError> {
+    fn drop_near_copies(&mut self, documents: &Documents, folder: &Path) -> Result<(), CurateError> {
         let Some(near) = &self.config.dedup.near else { return Ok(()) };
         let order = self.order();
-        let shared = shared_bands(near, order.iter().map(|&idx| &self.traits(idx).bands[..]));
-        let bands = |idx: usize| self.traits(idx).bands.iter().copied().filter(|band| shared.contains(band)).collect();
-        let runs = Runs::new(near, documents, |idx| {
-            self.fates[idx] == Fate::Train && self.traits(idx).bands.iter().any(|band| shared.contains(band))
-        })?;
-        let Looked { copies, refused } = near_copies(near, &order, bands, |idx| runs.of(idx))?;
+        let bands = |idx: usize| &self.traits(idx).bands[..];
+        let shared = Shared::new(near, order.iter().map(|&idx| bands(idx)));
+        let is_wanted = |idx: usize| self.fates[idx] == Fate::Train && shared.has_any(bands(idx));
+        let runs = Runs::new(near, documents, folder, is_wanted)?;
+        let Looked { copies, refused } = near_copies(near, &order, &shared, bands, |idx| runs.of(idx))?;
         let pair = |(idx, with, similarity): (usize, usize, _)| {
             let [document, with] = [idx, with].map(|idx| self.seen[idx].id.to_string());
             RefusedPair { document, with, similarity }
@@ -530,51 +530,54 @@ struct Sorted {
     num_train_words: usize,
 }
 
-/// The runs of words of documents that are compared word by word.
-struct Runs<'a> {
-    hashes: Hashes,
-    documents: &'a Documents,
-    held: HashMap<usize, Vec<u64>>,
+/// The runs of words of documents that are compared word by word: in a file without a name, as there may be many.
+struct Runs {
+    file: File,
+    /// Where each document's runs begin, and how many there are.
+    places: HashMap<usize, (u64, usize)>,
+    folder: PathBuf,
 }
 
-impl<'a> Runs<'a> {
-    /// Runs that are held in memory; beyond them, a document is read each time.
-    const MAX_HELD: usize = 1 << 25;
-
+impl Runs {
     fn new(
         config: &NearConfig,
-        documents: &'a Documents,
+        documents: &Documents,
+        folder: &Path,
         is_wanted: impl Fn(usize) -> bool + Sync,
     ) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Runs { folder: folder.to_owned(), source };
         let hashes = Hashes::new(config);
-        let (mut held, mut num_held) = (HashMap::new(), 0);
         let work = |Block { first, documents, .. }: Block| {
             let wanted = (first..).zip(documents).filter(|(idx, _)| is_wanted(*idx));
-            Ok(wanted.map(|(idx, document)| (idx, runs_of(&hashes, &document))).collect::<Vec<_>>())
+            let runs = |document: Document| hashes.runs(&word_hashes(&normalize(&document.text)));
+            Ok(wanted.map(|(idx, document)| (idx, runs(document))).collect::<Vec<_>>())
         };
+        let mut file = BufWriter::new(tempfile::tempfile_in(folder).map_err(failed)?);
+        let (mut places, mut start) = (HashMap::new(), 0);
         documents.each(work, |found| {
             for (idx, runs) in found {
-                num_held += runs.len();
-                if num_held <= Self::MAX_HELD {
-                    held.insert(idx, runs);
-                }
+                places.insert(idx, (start, runs.len()));
+                start += RUN_BYTES * runs.len() as u64;
+                runs.iter().try_for_each(|run| file.write_all(&run.to_le_bytes())).map_err(failed)?;
             }
             Ok::<_, StoreError>(())
         })?;
-        Ok(Self { hashes, documents, held })
+        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+        Ok(Self { file, places, folder: folder.to_owned() })
     }
 
-    fn of(&self, idx: usize) -> Result<Cow<'_, [u64]>, StoreError> {
-        match self.held.get(&idx) {
-            Some(runs) => Ok(Cow::Borrowed(runs)),
-            None => Ok(Cow::Owned(runs_of(&self.hashes, &self.documents.get(idx)?))),
-        }
+    fn of(&self, idx: usize) -> Result<Vec<u64>, StoreError> {
+        let (start, num) = self.places[&idx];
+        let mut bytes = vec![0; RUN_BYTES as usize * num];
+        let mut file = &self.file;
+        let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes));
+        read.map_err(|source| StoreError::Runs { folder: self.folder.clone(), source })?;
+        let runs = bytes.chunks_exact(RUN_BYTES as usize);
+        Ok(runs.map(|run| u64::from_le_bytes(run.try_into().expect("eight bytes"))).collect())
     }
 }
 
-fn runs_of(hashes: &Hashes, document: &Document) -> Vec<u64> {
-    hashes.runs(&word_hashes(&normalize(&document.text)))
-}
+const RUN_BYTES: u64 = 8;
 
 /// What each condition of `decision` did; `failed` as [`Decision::failed`] gives them.
 pub fn count_rules<'a>(decision: &Decision, failed: impl Iterator<Item = &'a [usize]>) -> Vec<RuleCounts> {

@@ -54,7 +54,7 @@ pub(crate) struct Traits {
     pub(crate) keys: Keys,
     /// As it is, where that is different.
     words: Option<Box<Digest>>,
-    pub(crate) bands: Box<[u64]>,
+    pub(crate) bands: Box<[u32]>,
     /// When it was written, where documents are cut apart by time.
     pub(crate) day: Option<Box<str>>,
     /// The held-out examples in it.

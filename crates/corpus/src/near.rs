@@ -5,7 +5,6 @@
 //! goes only for a document that stays: no chain of pairs takes away a document unlike all that are left, and the order
 //! in which documents arrive means nothing.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use arable_core::Seed;
@@ -13,7 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::config::NearConfig;
-use crate::words::{HashedMap, HashedSet, mix, ngram_hashes};
+use crate::words::{mix, ngram_hashes};
 
 /// Two documents that looked alike and are not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,31 +60,91 @@ pub(crate) struct Looked {
     pub(crate) refused: Vec<(usize, usize, Similarity)>,
 }
 
-/// The bands of documents that more than one of them has: only these pairs are worth a look.
-pub(crate) fn shared_bands<'a>(config: &NearConfig, documents: impl Iterator<Item = &'a [u64]> + Clone) -> HashedSet {
-    let mut shared = HashedSet::default();
-    for band in 0..config.num_bands {
-        let mut all: Vec<u64> = documents.clone().filter_map(|bands| bands.get(band).copied()).collect();
-        all.par_sort_unstable();
-        shared.extend(all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]));
-    }
-    shared
+/// The bands that more than one document has: only such pairs are worth a look. Nine bytes each, where a map takes ten times
+/// as many.
+pub(crate) struct Shared {
+    /// The number of a band above its key, rising.
+    keys: Vec<u64>,
+    /// A bit for every key: most bands of most documents are shared with none.
+    filter: Vec<u64>,
 }
 
-/// Finds documents that are nearly equal to one before them in `order`. `bands` are those of each document that others
-/// have too, and `runs` gives a document's distinct runs of words, sorted.
-pub(crate) fn near_copies<'a, E>(
+impl Shared {
+    const FILTER_BITS: usize = 1 << 24;
+
+    pub(crate) fn new<'a>(config: &NearConfig, documents: impl Iterator<Item = &'a [u32]> + Clone) -> Self {
+        let mut shared = Self { keys: Vec::new(), filter: vec![0; Self::FILTER_BITS / 64] };
+        for band in 0..config.num_bands {
+            let mut all: Vec<u32> = documents.clone().filter_map(|bands| bands.get(band).copied()).collect();
+            all.par_sort_unstable();
+            let several = all.chunk_by(|a, b| a == b).filter(|equal| equal.len() > 1);
+            shared.keys.extend(several.map(|equal| key_of(band, equal[0])));
+        }
+        for &key in &shared.keys {
+            let bit = mix(key) as usize % Self::FILTER_BITS;
+            shared.filter[bit / 64] |= 1 << (bit % 64);
+        }
+        shared
+    }
+
+    /// The places of a document's bands among those that are shared.
+    fn of<'a>(&'a self, bands: &'a [u32]) -> impl Iterator<Item = usize> + 'a {
+        bands.iter().enumerate().filter_map(|(band, &own)| {
+            let key = key_of(band, own);
+            let bit = mix(key) as usize % Self::FILTER_BITS;
+            let may_be = self.filter[bit / 64] >> (bit % 64) & 1 == 1;
+            if may_be { self.keys.binary_search(&key).ok() } else { None }
+        })
+    }
+
+    /// Whether another document has a band of this one.
+    pub(crate) fn has_any(&self, bands: &[u32]) -> bool {
+        self.of(bands).next().is_some()
+    }
+}
+
+fn key_of(band: usize, key: u32) -> u64 {
+    (band as u64) << 32 | u64::from(key)
+}
+
+/// Documents that stay, by the bands that they share: chains, so that a band that few have costs little.
+struct Staying {
+    /// For each shared band the last link.
+    heads: Vec<u32>,
+    /// The place of a document, and the link before.
+    links: Vec<(u32, u32)>,
+}
+
+impl Staying {
+    const END: u32 = u32::MAX;
+
+    fn add(&mut self, band: usize, place: usize) {
+        self.links.push((place as u32, self.heads[band]));
+        self.heads[band] = self.links.len() as u32 - 1;
+    }
+
+    fn places(&self, band: usize) -> impl Iterator<Item = usize> + '_ {
+        let link = |at: u32| (at != Self::END).then(|| self.links[at as usize]);
+        let links = std::iter::successors(link(self.heads[band]), move |(_, before)| link(*before));
+        links.map(|(place, _)| place as usize)
+    }
+}
+
+/// Finds documents that are nearly equal to one before them in `order`. `bands` are those of each document, and `runs` gives
+/// a document's distinct runs of words, sorted.
+pub(crate) fn near_copies<'b, E>(
     config: &NearConfig,
     order: &[usize],
-    bands: impl Fn(usize) -> Vec<u64>,
-    runs: impl Fn(usize) -> Result<Cow<'a, [u64]>, E>,
+    shared: &Shared,
+    bands: impl Fn(usize) -> &'b [u32],
+    runs: impl Fn(usize) -> Result<Vec<u64>, E>,
 ) -> Result<Looked, E> {
-    let mut staying: HashedMap<Vec<usize>> = HashedMap::default();
+    let mut staying = Staying { heads: vec![Staying::END; shared.keys.len()], links: Vec::new() };
     let mut looked = Looked::default();
     for (place, &idx) in order.iter().enumerate() {
-        let bands = bands(idx);
-        let places: BTreeSet<usize> = bands.iter().filter_map(|band| staying.get(band)).flatten().copied().collect();
-        let own = if places.is_empty() { Cow::default() } else { runs(idx)? };
+        let bands: Vec<usize> = shared.of(bands(idx)).collect();
+        let places: BTreeSet<usize> = bands.iter().flat_map(|&band| staying.places(band)).collect();
+        let own = if places.is_empty() { Vec::new() } else { runs(idx)? };
         let mut stays = true;
         for other in places.into_iter().map(|place| order[place]) {
             let similarity = Similarity::of(&own, &runs(other)?);
@@ -97,7 +156,7 @@ pub(crate) fn near_copies<'a, E>(
             looked.refused.push((idx, other, similarity));
         }
         if stays {
-            bands.into_iter().for_each(|band| staying.entry(band).or_default().push(place));
+            bands.into_iter().for_each(|band| staying.add(band, place));
         }
     }
     Ok(looked)
@@ -123,7 +182,8 @@ impl Hashes {
     }
 
     /// A key for each band of a text's signature, from the hashes of its words; none for a text shorter than a run.
-    pub(crate) fn bands(&self, words: &[u64]) -> Vec<u64> {
+    /// Keys are short: what happens to have an equal one is looked at, and verified as all else is.
+    pub(crate) fn bands(&self, words: &[u64]) -> Vec<u32> {
         let mut signature = vec![u32::MAX; self.factors.len()];
         let mut num_runs = 0;
         for run in ngram_hashes(words, self.ngram) {
@@ -139,6 +199,7 @@ impl Hashes {
         let bands = signature.chunks(self.rows_per_band).enumerate();
         bands
             .map(|(band, rows)| rows.iter().fold(mix(band as u64 + 1), |key, &row| mix(key ^ u64::from(row))))
+            .map(|key| (key >> 32) as u32)
             .collect()
     }
 
@@ -188,11 +249,11 @@ mod tests {
         let config = NearConfig::default();
         let hashes = Hashes::new(&config);
         let words: Vec<Vec<u64>> = texts.iter().map(|text| word_hashes(&normalize(text))).collect();
-        let bands: Vec<Vec<u64>> = words.iter().map(|words| hashes.bands(words)).collect();
-        let shared = shared_bands(&config, bands.iter().map(Vec::as_slice));
-        let own = |idx: usize| bands[idx].iter().copied().filter(|band| shared.contains(band)).collect();
-        let runs = |idx: usize| Ok::<_, std::convert::Infallible>(Cow::Owned(hashes.runs(&words[idx])));
-        near_copies(&config, order, own, runs).unwrap()
+        let bands: Vec<Vec<u32>> = words.iter().map(|words| hashes.bands(words)).collect();
+        let shared = Shared::new(&config, bands.iter().map(Vec::as_slice));
+        let own = |idx: usize| bands[idx].as_slice();
+        let runs = |idx: usize| Ok::<_, std::convert::Infallible>(hashes.runs(&words[idx]));
+        near_copies(&config, order, &shared, own, runs).unwrap()
     }
 
     fn in_order(texts: &[String]) -> Looked {

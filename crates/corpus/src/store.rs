@@ -28,6 +28,14 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// Runs of words cannot be kept in a file.
+    #[error("keep the runs of words of near-duplicates in `{}`", folder.display())]
+    Runs {
+        /// The folder of the file.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] FileError),
@@ -46,7 +54,9 @@ pub enum StoreError {
 impl Hint for StoreError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Write { .. } => Some("check that the folder exists, may be written to and has room".to_owned()),
+            Self::Write { .. } | Self::Runs { .. } => {
+                Some("check that the folder exists, may be written to and has room".to_owned())
+            }
             Self::Read(error) => error.hint(),
             Self::Document { .. } => Some("the file was changed after it was written; make it anew".to_owned()),
         }

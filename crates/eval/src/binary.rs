@@ -40,7 +40,7 @@ fn accuracy(sorted: &[(f64, bool)], weights: &[u32]) -> Option<f64> {
 }
 
 /// Counts, for each yes, the noes below it, and half of those beside it.
-fn roc_auc(sorted: &[(f64, bool)], weights: &[u32]) -> Option<f64> {
+pub(crate) fn roc_auc(sorted: &[(f64, bool)], weights: &[u32]) -> Option<f64> {
     let (mut num_yes, mut num_no, mut pairs, mut at) = (0.0, 0.0, 0.0, 0);
     for equal in sorted.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
         let here = equal.iter().zip(&weights[at..]);

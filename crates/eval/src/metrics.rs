@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::binary::roc_auc;
 use crate::calibration::{Calibration, ReliabilityBin, expected_calibration_error, reliability};
 use crate::predictions::Predictions;
 use crate::scored::{HeadlineMetric, Scored};
@@ -35,7 +36,16 @@ pub fn metrics(predictions: &Predictions) -> BTreeMap<String, f64> {
     let bins = reliability(predictions);
     let calibrated = [nll(predictions), brier(predictions), expected_calibration_error(&bins)];
     metrics.extend(CALIBRATED.iter().map(|&name| name.to_owned()).zip(calibrated));
+    metrics.extend(error_auroc(predictions).map(|auroc| ("error_auroc".to_owned(), auroc)));
     metrics
+}
+
+/// How well confidence tells right answers from wrong ones: the chance that a right one is the surer of the two (Hendrycks and
+/// Gimpel 2017); 0.5 is chance. None where all are right, or all wrong.
+pub fn error_auroc(predictions: &Predictions) -> Option<f64> {
+    let mut sorted: Vec<(f64, bool)> = predictions.decisions().map(|decision| decision.confidence()).collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+    roc_auc(&sorted, &vec![1; sorted.len()])
 }
 
 fn named(scored: &Scored) -> Vec<(String, f64)> {
@@ -104,6 +114,15 @@ mod tests {
                 assert!((value - best).abs() < 1e-9, "{name} is {value}");
             }
         }
+    }
+
+    #[test]
+    fn who_is_unsure_of_errors_knows_them() {
+        let class = |logits: Vec<f32>, gold: Vec<u32>| Predictions::class(2, logits, gold).unwrap();
+        let knows = class(vec![9.0, 0.0, 9.0, 0.0, 0.0, 1.0], vec![0, 0, 0]);
+        assert_eq!(error_auroc(&knows), Some(1.0));
+        assert_eq!(error_auroc(&class(vec![1.0, 0.0, 9.0, 0.0], vec![0, 1])), Some(0.0));
+        assert_eq!(error_auroc(&class(vec![1.0, 0.0], vec![0])), None);
     }
 
     #[test]

@@ -239,6 +239,9 @@ pub struct ProbeReport {
     pub brier: f64,
     /// Its negative log-likelihood: what its uncertainty is worth.
     pub nll: f64,
+    /// How well its confidence tells right answers from wrong ones: the area under the ROC curve, where there are both.
+    #[serde(default)]
+    pub error_auroc: Option<f64>,
     /// Its F1 of each class, or kind of entity.
     pub by_class: BTreeMap<String, f64>,
 }

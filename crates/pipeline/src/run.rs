@@ -34,7 +34,7 @@ const REVISIONS: [(&str, u32); 10] = [
     ("attributes", 3),
     ("profile", 3),
     ("task", 2),
-    ("corpus", 3),
+    ("corpus", 4),
     ("shards", 3),
     ("pretrain", 6),
     ("checkpoint", 6),

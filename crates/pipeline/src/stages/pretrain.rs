@@ -344,7 +344,8 @@ impl<'r, 'a> Watch<'r, 'a> {
                 ("brier", report.brier),
                 ("nll", report.nll),
             ];
-            for (name, value) in scalars {
+            let knows = report.error_auroc.map(|auroc| ("error_auroc", auroc));
+            for (name, value) in scalars.into_iter().chain(knows) {
                 self.events.scalar(&format!("probe_{name}/{}", report.task), step, now(), value)?;
             }
             self.run.reporter.notice(&Notice::Probed { report: &report });

@@ -184,6 +184,7 @@ impl Probes {
             ece: metric("ece"),
             brier: metric("brier"),
             nll: metric("nll"),
+            error_auroc: Some(metric("error_auroc")).filter(|auroc| auroc.is_finite()),
             by_class: names.into_iter().map(|name| (name.clone(), of_class(name))).collect(),
         }
     }
@@ -242,6 +243,10 @@ pub(crate) fn facts(probes: &BTreeMap<String, [ProbeReport; 2]>) -> Vec<(String,
             ("change_linear", end.linear - start.linear),
             ("ece", end.ece),
             ("change_ece", end.ece - start.ece),
+            ("brier", end.brier),
+            ("change_brier", end.brier - start.brier),
+            // Where nothing is wrong, there is nothing to know.
+            ("error_auroc", end.error_auroc.unwrap_or(1.0)),
             ("change_worst_class", end.worst_class(start).map_or(0.0, |(_, change)| change)),
         ];
         facts.map(|(name, value)| (format!("{name}_{task}"), value))

@@ -1,6 +1,7 @@
 //! A small corpus and a small pretraining on it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where its corpus cannot be made")]
+#![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::path::Path;
 use std::slice;
