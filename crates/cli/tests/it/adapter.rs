@@ -104,7 +104,7 @@ fn a_stage_trains_an_adapter_that_the_next_begins_with() {
         let said = domain.ok(&["replay", "--stage", "thin", "--step", step]);
         assert!(said.contains("equal, bit for bit"), "{said}");
     }
-    domain.ok(&["rollback", "--to", "thin/step-7"]);
+    domain.ok(&["rollback", "--to", "thin/step-14"]);
     domain.ok(&["resume"]);
     assert_eq!(weights(&domain, "runs", "rest"), weights(&domain, "other", "rest"));
     domain.ok(&["verify"]);
