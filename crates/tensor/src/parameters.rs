@@ -134,6 +134,11 @@ impl Parameters {
         self.values.len()
     }
 
+    /// Every element that is not frozen, in order.
+    pub fn flat(&self) -> &[f32] {
+        &self.values
+    }
+
     /// Every element that is not frozen, to be overwritten.
     pub fn flat_mut(&mut self) -> &mut [f32] {
         &mut self.values
