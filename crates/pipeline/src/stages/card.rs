@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
+use arable_model::Family;
 
 use crate::plan;
 use crate::results::{Arm, Cell, TaskResults};
@@ -46,6 +47,7 @@ fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool, 
         ("text-classification", "AutoModelForSequenceClassification")
     };
     let sources: Vec<&str> = config.corpus.source.iter().map(|source| source.name.as_str()).collect();
+    let is_modern = run.domain.base.as_ref().is_none_or(|base| base.family() == Family::ModernBert);
     let usage = if is_marked {
         "The head classifies from the states of the marker tokens, which `transformers` has no class for: load the encoder\n\
          with `AutoModel` and apply `head.dense`, GELU, `head.norm` and `classifier` to the markers' states side by side."
@@ -55,9 +57,11 @@ fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool, 
             "An adapter: it needs its base, the last checkpoint of the pretraining (or `merged` of its last stage).\n\n\
              ```python\nfrom peft import PeftModel\nfrom transformers import AutoTokenizer, {class}\n\n\
                  tokenizer = AutoTokenizer.from_pretrained(\".\")\n\
-                 base = {class}.from_pretrained(BASE, num_labels={num_labels})\n\
+                 base = {class}.from_pretrained(BASE, num_labels={num_labels}{pooling})\n\
                  model = PeftModel.from_pretrained(base, \".\")\n```",
             num_labels = results.num_labels,
+            // The base says how its own family pools, and this one does it in two ways.
+            pooling = if is_modern && pipeline == "text-classification" { ", classifier_pooling=\"mean\"" } else { "" },
         )
     } else {
         format!(
