@@ -270,14 +270,7 @@ fn check(config: &Config, written: &Written, base: Option<&Base>) -> Result<(), 
     if let Some((key, message, hint)) = config.corpus.sample.as_ref().and_then(SampleConfig::flaw) {
         return Err(written.rule(&format!("corpus.sample.{key}"), message, Some(hint)));
     }
-    let architecture = match base {
-        Some(base) => base.architecture.clone(),
-        None => {
-            let architecture = config.model.architecture(config.tokenizer.vocab_size);
-            let hint = Some("64 is a good width of a head");
-            architecture.map_err(|error| written.rule("model", error.to_string(), hint))?
-        }
-    };
+    let architecture = shape(config, written, base)?;
     let most = architecture.max_length();
     check_adapters(config, written, &architecture, base.is_some())?;
     let message = "extend the vocabulary of no model".to_owned();
@@ -324,6 +317,16 @@ fn check(config: &Config, written: &Written, base: Option<&Base>) -> Result<(), 
         )?;
     }
     Ok(())
+}
+
+/// The shape of the model.
+fn shape(config: &Config, written: &Written, base: Option<&Base>) -> Result<Architecture, ConfigError> {
+    if let Some(base) = base {
+        return Ok(base.architecture.clone());
+    }
+    let hint = Some("64 is a good width of a head");
+    let architecture = config.model.architecture(config.tokenizer.vocab_size);
+    architecture.map_err(|error| written.rule("model", error.to_string(), hint))
 }
 
 /// Rules of the adapters: of the stages' and of the tasks'.
