@@ -64,7 +64,7 @@ pub enum Precision {
 }
 
 /// The commands, in the order of a domain's life.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Command {
     /// Write a commented arable.toml to start from
     ///
@@ -207,6 +207,9 @@ pub enum Command {
     /// Find doubtful labels, and put right what people agree on
     #[command(subcommand, after_help = LABELS)]
     Labels(LabelsCommand),
+    /// Show an adapter, or merge adapters into the weights of their base
+    #[command(subcommand, after_help = "Example:\n  arable adapter show runs/turbines/adapt-triage/adapter")]
+    Adapter(AdapterCommand),
     /// List the runs
     #[command(after_help = "Example:\n  arable runs --json")]
     Runs,
@@ -285,6 +288,50 @@ A review:
   arable labels suspects triage --reviewers anna,ben
   arable labels review triage anna.csv ben.csv
   arable labels review triage anna.csv ben.csv --to triage-1.jsonl";
+
+/// What to do about adapters.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum AdapterCommand {
+    /// Show what a folder with an adapter holds
+    #[command(after_help = "Example:\n  arable adapter show runs/turbines/adapt-triage/adapter --json")]
+    Show {
+        /// The folder, as `arable run` or PEFT wrote it
+        folder: PathBuf,
+    },
+    /// Merge one or more adapters into the weights of their base: a model as `transformers` reads it
+    ///
+    /// The head is that of the first.
+    #[command(after_help = "Examples:\n  arable adapter merge BASE ADAPTER --to merged\n  arable adapter merge BASE \
+                            FIRST SECOND --weights 0.5,0.5 --method ties --density 0.3 --to merged")]
+    Merge {
+        /// The folder of the base
+        base: PathBuf,
+        /// The folders of the adapters
+        #[arg(required = true)]
+        adapters: Vec<PathBuf>,
+        /// A weight for each [default: 1]
+        #[arg(long, value_delimiter = ',', value_name = "NUMBERS", allow_negative_numbers = true)]
+        weights: Vec<f32>,
+        /// `linear`: the weighted sum; `ties`: of the largest changes, where signs agree
+        #[arg(long, value_enum, default_value_t = MergeMethod::Linear, value_name = "linear|ties")]
+        method: MergeMethod,
+        /// The part of each change that `ties` keeps
+        #[arg(long, default_value_t = 0.2, value_name = "PART")]
+        density: f64,
+        /// The folder to write, which must not exist
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
+}
+
+/// How adapters become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MergeMethod {
+    /// The weighted sum.
+    Linear,
+    /// TIES.
+    Ties,
+}
 
 /// What to do about labels.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -394,6 +441,7 @@ impl Command {
             Self::Rollback { .. } | Self::Replay { .. } => &["--out", "--threads"],
             Self::Resume { .. } => &["--config", "--out", "--threads"],
             Self::Report { .. } | Self::Runs => &["--config", "--out"],
+            Self::Adapter(_) => &[],
             Self::Bench { .. } => &["--threads", "--precision"],
             Self::Demo => &["--set", "--out", "--threads", "--precision"],
             Self::Config(ConfigCommand::Show { .. }) => &["--config", "--set"],

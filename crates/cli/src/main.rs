@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
 
+mod adapter;
 mod args;
 mod commands;
 mod data;
@@ -63,6 +64,7 @@ fn run(args: &Args) -> Result<()> {
         Command::Check => data::check(global),
         Command::Data(command) => data::run(global, command),
         Command::Labels(command) => labels::run(global, command),
+        Command::Adapter(command) => adapter::adapter(global, command),
         Command::Runs => commands::runs(global),
         Command::Config(ConfigCommand::Show { origin }) => commands::config_show(global, *origin),
         Command::Config(ConfigCommand::Schema) => commands::config_schema(),

@@ -1,22 +1,27 @@
 //! Writes `parity.safetensors` into model folders: tokens and the logits that Arable computes from them, for
-//! `scripts/check_export.py` to compare. `parity DIR...`
+//! `scripts/check_export.py` to compare, or `scripts/check_adapter.py` for an adapter. `parity DIR... BASE:ADAPTER...`
 
 #![allow(clippy::unwrap_used, reason = "a tool for developers")]
 
 use std::path::Path;
 
 use arable_core::Seed;
-use arable_model::{Batch, Head, Pass, load};
+use arable_model::{Batch, Head, Pass, load, load_adapter};
 use arable_tensor::{Device, Precision, Tape};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 fn main() {
-    std::env::args().skip(1).for_each(|folder| write(Path::new(&folder)));
+    std::env::args().skip(1).for_each(|argument| write(&argument));
 }
 
-fn write(folder: &Path) {
-    let model = load(folder).unwrap();
+fn write(argument: &str) {
+    let (model, folder) = match argument.split_once(':') {
+        Some((base, adapter)) => {
+            (load_adapter(&load(Path::new(base)).unwrap(), Path::new(adapter)).unwrap(), Path::new(adapter))
+        }
+        None => (load(Path::new(argument)).unwrap(), Path::new(argument)),
+    };
     let device = Device::cpu(1, Precision::F32).unwrap();
     let mut draws = Seed(1).stream("parity").at(0, 0);
     let sequences = [90, 3, 17]

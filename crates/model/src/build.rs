@@ -1,7 +1,11 @@
 //! The weights of a model: drawn, or taken over from another.
 
-use arable_core::{Draws, Stream};
-use arable_tensor::{AttentionShape, Format, Norm, ParameterId, ParameterSpec, Parameters, Rotary, Tape, Var};
+use arable_core::{Draws, Probability, Stream};
+use arable_tensor::ops::adapter::row_norms;
+use arable_tensor::{
+    Activation, AttentionShape, DropoutMask, Format, LowRank, Norm, ParameterId, ParameterSpec, Parameters, Rescale,
+    Rotary, Sparse, Tape, Var,
+};
 use rayon::prelude::*;
 
 use crate::config::{Architecture, Positions};
@@ -10,19 +14,94 @@ use crate::head::{HeadWeights, Transformed};
 use crate::transformer::Layer;
 
 /// A linear layer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dense {
     pub weight: ParameterId,
     pub bias: Option<ParameterId>,
+    /// The bias of the model without adapters.
+    pub base_bias: Option<ParameterId>,
+    /// What adapters do to it, in order.
+    pub changes: Vec<Change>,
+}
+
+/// What an adapter does to a linear layer.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// LoRA; with magnitudes of the rows, DoRA.
+    LowRank { low_rank: LowRank, magnitude: Option<ParameterId>, dropout: Probability },
+    /// Factors of what comes out.
+    Outputs(Rescale),
+    /// Factors of what goes in.
+    Inputs(ParameterId),
+    /// Some entries of the weight.
+    Sparse(Sparse),
 }
 
 impl Dense {
-    pub fn forward(self, tape: &mut Tape<'_>, x: Var, format: Format) -> Var {
-        tape.linear(x, self.weight, self.bias, format)
+    pub fn new(weight: ParameterId, bias: Option<ParameterId>) -> Self {
+        Self { weight, bias, base_bias: bias, changes: Vec::new() }
     }
 
-    pub fn forward_onto(self, tape: &mut Tape<'_>, x: Var, onto: Var) -> Var {
-        tape.linear_onto(x, self.weight, self.bias, onto)
+    /// `mask` draws what adapters drop.
+    pub fn forward(&self, tape: &mut Tape<'_>, x: Var, format: Format, mask: Option<DropoutMask>) -> Var {
+        if self.changes.is_empty() {
+            return tape.linear(x, self.weight, self.bias, format);
+        }
+        let x = self.scaled_input(tape, x);
+        let y = tape.linear(x, self.weight, self.bias, Format::F32);
+        let y = self.changed(tape, x, y, None, mask);
+        tape.convert(y, format)
+    }
+
+    pub fn forward_onto(&self, tape: &mut Tape<'_>, x: Var, onto: Var, mask: Option<DropoutMask>) -> Var {
+        let x = self.scaled_input(tape, x);
+        let y = tape.linear_onto(x, self.weight, self.bias, onto);
+        self.changed(tape, x, y, Some(onto), mask)
+    }
+
+    fn scaled_input(&self, tape: &mut Tape<'_>, x: Var) -> Var {
+        let by =
+            self.changes.iter().filter_map(|change| if let Change::Inputs(by) = change { Some(*by) } else { None });
+        by.fold(x, |x, by| tape.scale_columns(x, by))
+    }
+
+    /// `y`, which holds `onto`, after all changes of what comes out.
+    fn changed(&self, tape: &mut Tape<'_>, x: Var, mut y: Var, onto: Option<Var>, mask: Option<DropoutMask>) -> Var {
+        for change in &self.changes {
+            y = match change {
+                Change::Inputs(_) => y,
+                Change::Outputs(rescale) => tape.rescale(y, onto, rescale.clone()),
+                Change::Sparse(sparse) => tape.sparse(x, y, sparse.clone()),
+                Change::LowRank { low_rank, magnitude, dropout } => {
+                    let dropped = mask.map_or(x, |mask| tape.dropout(x, DropoutMask { p: *dropout, ..mask }));
+                    let y = tape.low_rank(dropped, y, low_rank.clone());
+                    magnitude.map_or(y, |factor| {
+                        let divisor = Some(row_norms(tape.parameters(), self.weight, low_rank));
+                        let columns = low_rank.outputs.clone();
+                        tape.rescale(y, onto, Rescale { factor, divisor, bias: self.bias, columns })
+                    })
+                }
+            };
+        }
+        y
+    }
+}
+
+/// A small network behind a part of a layer: `y + up(gelu(down(y - x)))`, for `x` before that part and `y` behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bottleneck {
+    /// Weight and bias.
+    pub down: (ParameterId, ParameterId),
+    pub up: (ParameterId, ParameterId),
+}
+
+impl Bottleneck {
+    pub fn forward(self, tape: &mut Tape<'_>, before: Var, behind: Var) -> Var {
+        let Self { down, up } = self;
+        let part = tape.minus(behind, before);
+        let inner = tape.linear(part, down.0, Some(down.1), Format::F32);
+        let inner = tape.activation(inner, Activation::Gelu);
+        tape.linear_onto(inner, up.0, Some(up.1), behind)
     }
 }
 
@@ -81,7 +160,7 @@ impl Builder<'_> {
 
     pub fn dense(&mut self, name: &str, (rows, cols): (usize, usize), has_bias: bool, deviation: f64) -> Dense {
         let weight = self.matrix(format!("{name}.weight"), rows, cols, deviation);
-        Dense { weight, bias: has_bias.then(|| self.vector(format!("{name}.bias"), rows, 0.0)) }
+        Dense::new(weight, has_bias.then(|| self.vector(format!("{name}.bias"), rows, 0.0)))
     }
 
     /// A norm of `len` columns, of the model's kind.
@@ -106,6 +185,7 @@ impl Builder<'_> {
             is_causal: style.is_causal,
             rotary: rotary[usize::from(local.is_none())].clone(),
         };
+        let first = self.parameters.iter().count();
         let has_norm = style.place == Place::After || style.first_norm || idx > 0;
         let attn_norm = has_norm.then(|| self.norm(a, &name("attn_norm"), hidden, style.norm_bias));
         let qkv = self.dense(&name("attn.Wqkv"), (attention.num_cols(), hidden), style.qkv_bias, deviation);
@@ -120,7 +200,10 @@ impl Builder<'_> {
         let mlp_in = self.dense(&name("mlp.Wi"), (width, hidden), style.bias, deviation);
         let mlp_out = self.dense(&name("mlp.Wo"), (hidden, a.intermediate_size), style.bias, out_deviation);
         let (activation, is_gated, place) = (a.activation, style.is_gated, style.place);
+        let parameters = self.parameters.iter().skip(first).map(|(id, ..)| id).collect();
         Layer {
+            parameters,
+            bottlenecks: [Vec::new(), Vec::new()],
             place,
             attn_norm,
             qkv,
@@ -160,7 +243,7 @@ impl Builder<'_> {
                 let tied = self.parameters.find(EMBEDDINGS).filter(|_| a.is_tied);
                 let weight = tied
                     .unwrap_or_else(|| self.matrix("decoder.weight".into(), a.vocab_size, hidden, a.initializer_range));
-                Dense { weight, bias: style.bias.then(|| self.vector("decoder.bias".into(), a.vocab_size, 0.0)) }
+                Dense::new(weight, style.bias.then(|| self.vector("decoder.bias".into(), a.vocab_size, 0.0)))
             }
         };
         HeadWeights { transform, out }

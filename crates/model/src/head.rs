@@ -68,7 +68,7 @@ impl Head {
 }
 
 /// The weights of a head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HeadWeights {
     pub transform: Option<Transformed>,
     /// The last layer: a decoder or a classifier.
@@ -76,7 +76,7 @@ pub(crate) struct HeadWeights {
 }
 
 /// The weights before a head's last layer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Transformed {
     pub dense: Dense,
     pub activation: Activation,
@@ -86,9 +86,9 @@ pub(crate) struct Transformed {
 impl HeadWeights {
     /// What the last layer reads.
     pub fn transformed(&self, tape: &mut Tape<'_>, x: Var) -> Var {
-        let Some(Transformed { dense, activation, norm }) = self.transform else { return x };
-        let x = dense.forward(tape, x, Format::F32);
-        let x = tape.activation(x, activation);
+        let Some(Transformed { dense, activation, norm }) = &self.transform else { return x };
+        let x = dense.forward(tape, x, Format::F32, None);
+        let x = tape.activation(x, *activation);
         norm.map_or(x, |norm| tape.norm(x, norm, Format::F32))
     }
 }

@@ -4,6 +4,11 @@
 //! settings, names of weights. Heads are for language modelling, sequence classification, token classification and
 //! classification from marked positions.
 
+mod adapter;
+mod adapter_files;
+mod adapter_merge;
+#[cfg(test)]
+mod adapter_tests;
 mod batch;
 mod build;
 mod config;
@@ -15,6 +20,9 @@ mod tests;
 mod transformer;
 mod weights;
 
+pub use adapter::{AdapterConfig, AdapterError, BitfitConfig, BottleneckConfig, Ia3Config, LoraConfig, SparseConfig};
+pub use adapter_files::{AdapterFacts, AdapterFileError, adapter_facts, has_adapter, load_adapter, save_adapter};
+pub use adapter_merge::{Merge, merge_adapters};
 pub use batch::Batch;
 pub use config::{Architecture, Local, ModelConfig, Pooling, Positions, Size};
 pub use families::{Family, Place, Style};

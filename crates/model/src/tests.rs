@@ -15,7 +15,7 @@ use crate::{Batch, Family, Head, Model, Pass, load, load_base, save};
 /// The smallest plausible mistake (another GELU in the head) moves a logit by 3e-5.
 const TOLERANCE: f32 = 2e-5;
 
-fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
 }
 
@@ -35,10 +35,10 @@ fn language_model(family: Family) -> String {
     format!("{}-{head}", family.name())
 }
 
-struct Reference(Vec<u8>);
+pub(crate) struct Reference(Vec<u8>);
 
 impl Reference {
-    fn read(name: &str) -> Self {
+    pub(crate) fn read(name: &str) -> Self {
         Self(std::fs::read(fixture(name).join("reference.safetensors")).unwrap())
     }
 
@@ -47,7 +47,7 @@ impl Reference {
         tensors.tensor(name).unwrap().data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect()
     }
 
-    fn floats(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
         self.words(name).into_iter().map(f32::from_le_bytes).collect()
     }
 
@@ -62,7 +62,7 @@ impl Reference {
         names.map(str::to_owned).collect()
     }
 
-    fn batch(&self) -> Batch {
+    pub(crate) fn batch(&self) -> Batch {
         let ids: Vec<u32> = self.ints("input_ids").into_iter().map(|id| id as u32).collect();
         let starts = self.ints("cu_seqlens");
         let batch = Batch::pack(starts.windows(2).map(|pair| &ids[pair[0] as usize..pair[1] as usize]));
@@ -74,7 +74,7 @@ impl Reference {
 }
 
 /// The largest difference, which must not pass `tolerance` times the largest value.
-fn close(found: &[f32], want: &[f32], what: &str, tolerance: f32) -> f32 {
+pub(crate) fn close(found: &[f32], want: &[f32], what: &str, tolerance: f32) -> f32 {
     assert_eq!(found.len(), want.len(), "{what}");
     let size = want.iter().fold(1.0f32, |size, value| size.max(value.abs()));
     let mut most = 0.0f32;
@@ -100,7 +100,7 @@ fn part<'a>(model: &Model, values: impl Fn(arable_tensor::ParameterId) -> &'a [f
     panic!("no weight holds {name}");
 }
 
-fn logits(device: &Device, model: &Model, batch: &Batch, positions: &[usize]) -> [Vec<f32>; 2] {
+pub(crate) fn logits(device: &Device, model: &Model, batch: &Batch, positions: &[usize]) -> [Vec<f32>; 2] {
     let mut tape = Tape::inference(device, model.parameters());
     let hidden = model.encode(&mut tape, batch, Pass::default());
     let logits = model.logits(&mut tape, hidden, &batch.sequences, positions, None);

@@ -1,13 +1,16 @@
 //! One transformer with switches: each [`Family`](crate::Family) is a setting of them.
 
+use std::collections::BTreeMap;
+
 use arable_core::{Probability, Seed, Stream};
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{
     Activation, AttentionShape, DropoutMask, Format, Norm, ParameterId, ParameterSpec, Parameters, Sequences, Tape, Var,
 };
 
+use crate::adapter::{AdapterConfig, is_of_adapter};
 use crate::batch::Batch;
-use crate::build::{Builder, Dense, EMBEDDINGS, rotary};
+use crate::build::{Bottleneck, Builder, Dense, EMBEDDINGS, rotary};
 use crate::config::{Architecture, Pooling, Positions};
 use crate::families::Place;
 use crate::head::{Head, HeadWeights};
@@ -52,6 +55,10 @@ pub(crate) struct Layer {
     pub attention: AttentionShape,
     pub activation: Activation,
     pub is_gated: bool,
+    /// Behind the attention and behind the feed-forward part.
+    pub bottlenecks: [Vec<Bottleneck>; 2],
+    /// All its weights, those of adapters included.
+    pub parameters: Vec<ParameterId>,
 }
 
 /// The weights below the layers.
@@ -73,6 +80,7 @@ pub struct Model {
     layers: Vec<Layer>,
     final_norm: Option<Norm>,
     head_weights: HeadWeights,
+    pub(crate) adapters: Vec<AdapterConfig>,
 }
 
 impl Layer {
@@ -87,23 +95,29 @@ impl Layer {
         let place = 1 + 2 * idx as u64;
         let narrow = tape.device().activations();
         let input = self.norm_at(tape, Place::Before, x, self.attn_norm);
-        let qkv = self.queries_keys_values(tape, input, narrow);
+        // Places of their own, behind those of all layers.
+        let mask = |slot: u64| dropout.map(|dropout| dropout.mask(512 + 4 * idx as u64 + slot));
+        let qkv = self.queries_keys_values(tape, input, narrow, mask(0));
         let attended = tape.attention(qkv, sequences, &self.attention);
+        let before = x;
         let x = match dropout.filter(|dropout| dropout.p.get() > 0.0) {
-            None => self.attn_out.forward_onto(tape, attended, x),
+            None => self.attn_out.forward_onto(tape, attended, x, mask(1)),
             dropout => {
-                let out = self.attn_out.forward(tape, attended, narrow);
+                let out = self.attn_out.forward(tape, attended, narrow, mask(1));
                 let out = drop_at(tape, out, dropout, place);
                 tape.add(x, out)
             }
         };
+        let x = self.bottlenecks[0].iter().fold(x, |x, own| own.forward(tape, before, x));
         let x = self.norm_at(tape, Place::After, x, self.attn_norm);
         let input = self.norm_at(tape, Place::Before, x, Some(self.mlp_norm));
-        let wide = self.mlp_in.forward(tape, input, narrow);
+        let wide = self.mlp_in.forward(tape, input, narrow, mask(2));
         let bent =
             if self.is_gated { tape.gated(wide, self.activation) } else { tape.activation(wide, self.activation) };
         let bent = drop_at(tape, bent, dropout, place + 1);
-        let x = self.mlp_out.forward_onto(tape, bent, x);
+        let before = x;
+        let x = self.mlp_out.forward_onto(tape, bent, x, mask(3));
+        let x = self.bottlenecks[1].iter().fold(x, |x, own| own.forward(tape, before, x));
         self.norm_at(tape, Place::After, x, Some(self.mlp_norm))
     }
 
@@ -114,11 +128,28 @@ impl Layer {
         norm.filter(|_| place == self.place).map_or(x, |norm| tape.norm(x, norm, format))
     }
 
-    fn queries_keys_values(&self, tape: &mut Tape<'_>, x: Var, narrow: Format) -> Var {
-        let Some([queries, keys]) = self.head_norms else { return self.qkv.forward(tape, x, narrow) };
+    fn queries_keys_values(&self, tape: &mut Tape<'_>, x: Var, narrow: Format, mask: Option<DropoutMask>) -> Var {
+        let Some([queries, keys]) = self.head_norms else { return self.qkv.forward(tape, x, narrow, mask) };
         let AttentionShape { num_heads, num_kv_heads, .. } = self.attention;
-        let qkv = self.qkv.forward(tape, x, Format::F32);
+        let qkv = self.qkv.forward(tape, x, Format::F32, mask);
         tape.norm_heads(qkv, [(queries, num_heads), (keys, num_kv_heads)], narrow)
+    }
+}
+
+impl Dropout {
+    /// Dropout number `place` of a forward pass. Each place has a stretch of the stream of its own.
+    fn mask(self, place: u64) -> DropoutMask {
+        let Self { p, stream, step, first_row } = self;
+        DropoutMask { p, stream, step: step.wrapping_mul(1024).wrapping_add(place), first_row }
+    }
+}
+
+impl Embeddings {
+    /// Whether a tape is recorded for any of their gradients.
+    fn learn(&self, tape: &Tape<'_>) -> bool {
+        let tables = self.learned.into_iter().flatten().chain([self.tokens]);
+        let norm = self.norm.into_iter().flat_map(|norm| [norm.weight].into_iter().chain(norm.bias));
+        tables.chain(norm).any(|id| tape.learns(id))
     }
 }
 
@@ -155,14 +186,19 @@ impl Model {
         let final_norm = has_final_norm.then(|| builder.norm(a, "model.final_norm", hidden, style.norm_bias));
         let head_weights = builder.head(a, head.style(a), head.num_inputs(), head.num_labels());
         let parameters = builder.parameters;
-        Self { architecture, head, parameters, embeddings, layers, final_norm, head_weights }
+        let adapters = Vec::new();
+        Self { architecture, head, parameters, embeddings, layers, final_norm, head_weights, adapters }
     }
 
     /// The same model under a head with weights of its own.
     ///
     /// The dense layer of the masked head is not taken over: it is made to find tokens, and fine-tuning gets further
     /// from a fresh one.
+    ///
+    /// # Panics
+    /// When the model has adapters.
     pub fn with_head(&self, head: Head, seed: Seed) -> Self {
+        assert!(self.adapters.is_empty(), "adapters belong to a model with its head");
         Self::build(self.architecture.clone(), head, seed, Some(&self.parameters))
     }
 
@@ -220,7 +256,7 @@ impl Model {
     pub fn with_tokens(&self, first_id: usize, pieces: &[Vec<u32>]) -> Self {
         let before = self.architecture.vocab_size;
         let vocab_size = before.max(first_id + pieces.len());
-        let Dense { weight, bias } = self.head_weights.out;
+        let Dense { weight, bias, .. } = self.head_weights.out;
         let decoder = if self.head.num_labels().is_none() { [Some(weight), bias] } else { [None, None] };
         let mut parameters = Parameters::default();
         for (id, spec, values) in self.parameters.iter() {
@@ -279,6 +315,62 @@ impl Model {
         &self.parameters
     }
 
+    pub(crate) fn stack(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    pub(crate) fn stack_mut(&mut self) -> &mut [Layer] {
+        &mut self.layers
+    }
+
+    /// Puts other parameters in the place of biases below the head.
+    pub(crate) fn replace_biases(&mut self, new: &BTreeMap<ParameterId, ParameterId>) {
+        for layer in &mut self.layers {
+            let mut norms: Vec<&mut Norm> = layer.attn_norm.iter_mut().chain([&mut layer.mlp_norm]).collect();
+            norms.extend(layer.head_norms.iter_mut().flatten());
+            let denses = [&mut layer.qkv, &mut layer.attn_out, &mut layer.mlp_in, &mut layer.mlp_out];
+            let biases = norms.into_iter().map(|norm| &mut norm.bias).chain(denses.map(|dense| &mut dense.bias));
+            for bias in biases.filter_map(Option::as_mut) {
+                if let Some(&other) = new.get(bias) {
+                    *bias = other;
+                    layer.parameters.push(other);
+                }
+            }
+        }
+        let norms = self.embeddings.norm.iter_mut().chain(&mut self.final_norm);
+        for bias in norms.filter_map(|norm| norm.bias.as_mut()) {
+            *bias = new.get(bias).copied().unwrap_or(*bias);
+        }
+    }
+
+    /// The model without adapters, but with the biases that an adapter has trained; none of its weights is frozen.
+    pub(crate) fn base(&self) -> Self {
+        let mut base = self.clone();
+        let mut parameters = Parameters::default();
+        let mut back = BTreeMap::new();
+        for (id, spec, values) in self.parameters.iter() {
+            if is_of_adapter(spec) {
+                let name = spec.name.splitn(3, '.').last().unwrap_or_default();
+                back.extend(self.parameters.find(name).map(|old| (id, old)));
+            } else {
+                parameters.add(spec.clone(), values);
+            }
+        }
+        for (new, old) in &back {
+            parameters.value_mut(*old).copy_from_slice(self.parameters.value(*new));
+        }
+        base.replace_biases(&back);
+        for layer in &mut base.layers {
+            layer.bottlenecks.iter_mut().for_each(Vec::clear);
+            layer.parameters.retain(|&id| !is_of_adapter(self.parameters.spec(id)));
+            let denses = [&mut layer.qkv, &mut layer.attn_out, &mut layer.mlp_in, &mut layer.mlp_out];
+            denses.into_iter().for_each(|dense| dense.changes.clear());
+        }
+        base.parameters = parameters;
+        base.adapters.clear();
+        base
+    }
+
     /// The weights, to be changed.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
@@ -294,7 +386,7 @@ impl Model {
         let x = self.embed(tape, batch);
         let starts = batch.sequences.iter().map(|rows| rows.start).collect();
         let x = tape.put_rows(x, starts, first);
-        self.layers(tape, x, batch, pass)
+        self.layers(tape, (x, true), batch, pass)
     }
 
     /// The states of the last layer: `[num_tokens, hidden]`.
@@ -315,17 +407,25 @@ impl Model {
 
     fn encode_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
         let x = self.embed(tape, batch);
-        self.layers(tape, x, batch, pass)
+        let learns = self.embeddings.learn(tape);
+        self.layers(tape, (x, learns), batch, pass)
     }
 
-    fn layers(&self, tape: &mut Tape<'_>, x: Var, batch: &Batch, pass: Pass) -> Var {
+    /// `learns`: whether something asks for the gradient by `x`.
+    fn layers(&self, tape: &mut Tape<'_>, (x, mut learns): (Var, bool), batch: &Batch, pass: Pass) -> Var {
         let mut x = drop_at(tape, x, pass.dropout, 0);
         for (idx, layer) in self.layers.iter().enumerate() {
             let (layer, sequences) = (layer.clone(), batch.sequences.clone());
             let forward = move |tape: &mut Tape<'_>, x| layer.forward(tape, x, &sequences, (pass.dropout, idx));
             // Without a backward pass nobody asks for what lies between.
             let recompute = idx < pass.recomputed_layers || !tape.is_recording();
-            x = if recompute { tape.recomputed(x, forward) } else { forward(tape, x) };
+            learns |= self.layers[idx].parameters.iter().any(|&id| tape.learns(id));
+            x = match (tape.is_recording() && !learns, recompute) {
+                // Nothing below asks for a gradient.
+                (true, _) => tape.unrecorded(x, forward),
+                (false, true) => tape.recomputed(x, forward),
+                (false, false) => forward(tape, x),
+            };
         }
         self.final_norm.map_or(x, |norm| tape.norm(x, norm, Format::F32))
     }
@@ -364,7 +464,7 @@ impl Model {
         assert!(self.head.num_labels().is_none(), "a loss of tokens needs a head over the vocabulary");
         let rows = tape.gather_rows(hidden, positions.to_vec(), 1);
         let x = self.head_weights.transformed(tape, rows);
-        let Dense { weight, bias } = self.head_weights.out;
+        let Dense { weight, bias, .. } = self.head_weights.out;
         tape.linear_cross_entropy(x, (weight, bias), targets, scale, found)
     }
 
@@ -389,7 +489,7 @@ impl Model {
     pub fn classify(&self, tape: &mut Tape<'_>, pooled: Var, dropout: Option<Dropout>) -> Var {
         let x = self.head_weights.transformed(tape, pooled);
         let x = drop_at(tape, x, dropout, u64::MAX);
-        self.head_weights.out.forward(tape, x, Format::F32)
+        self.head_weights.out.forward(tape, x, Format::F32, None)
     }
 
     /// The rows of `hidden` that [`Model::logits`] classifies from: `[n, hidden]`, of markers `[n, num_markers * hidden]`.
@@ -419,9 +519,7 @@ fn mean_row(values: &[f32], cols: usize, rows: &[u32]) -> Vec<f32> {
     (0..cols).map(|col| mean(col) as f32).collect()
 }
 
-/// Dropout number `place` of a forward pass. Each place has a stretch of the stream of its own.
+/// Dropout number `place` of a forward pass.
 fn drop_at(tape: &mut Tape<'_>, x: Var, dropout: Option<Dropout>, place: u64) -> Var {
-    let Some(Dropout { p, stream, step, first_row }) = dropout else { return x };
-    let step = step.wrapping_mul(1024).wrapping_add(place);
-    tape.dropout(x, DropoutMask { p, stream, step, first_row })
+    dropout.map_or(x, |dropout| tape.dropout(x, dropout.mask(place)))
 }

@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+use crate::adapter::is_of_adapter;
 use crate::config::{Architecture, Pooling};
 use crate::families::{Names, names_in_files};
 use crate::head::Head;
@@ -158,7 +159,8 @@ pub(crate) fn in_files(model: &Model, spec: &ParameterSpec) -> Vec<(String, Vec<
     names.into_iter().zip(shapes).collect()
 }
 
-/// Writes `config.json` and `model.safetensors` into the existing folder `dir`. `labels` name the classes.
+/// Writes `config.json` and `model.safetensors` into the existing folder `dir`, without what adapters change. `labels` name
+/// the classes.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -178,7 +180,7 @@ pub fn save(model: &Model, labels: &[String], dir: &Path) -> Result<(), WeightsE
     let text = serde_json::to_string_pretty(&config).expect("a configuration has a JSON form");
     fs::write(dir.join("config.json"), text + "\n")?;
     let mut tensors = Vec::new();
-    for (_, spec, mut value) in model.parameters().iter() {
+    for (_, spec, mut value) in model.parameters().iter().filter(|(_, spec, _)| !is_of_adapter(spec)) {
         for (name, shape) in in_files(model, spec) {
             let (part, rest) = value.split_at(shape.iter().product());
             let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(part));
@@ -323,7 +325,7 @@ fn fill(model: &mut Model, files: &Files, id: ParameterId, spec: &ParameterSpec)
     Ok(())
 }
 
-fn floats<'a>(tensor: &TensorView<'a>) -> Option<Cow<'a, [f32]>> {
+pub(crate) fn floats<'a>(tensor: &TensorView<'a>) -> Option<Cow<'a, [f32]>> {
     let words = || tensor.data().chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     match tensor.dtype() {
         Dtype::F32 => Some(bytemuck::try_cast_slice(tensor.data()).map_or_else(

@@ -7,7 +7,7 @@ use anyhow::Result;
 use arable_core::{Digest, Fraction, Hint, Seed};
 use arable_corpus::{CorpusConfig, SampleConfig, SourceConfig, TaskConfig, TaskKind, check_order};
 use arable_eval::BaselineConfig;
-use arable_model::{Architecture, ModelConfig};
+use arable_model::{AdapterConfig, Architecture, ModelConfig};
 use arable_tokenize::TokenizerConfig;
 use arable_train::adapt::FinetuneConfig;
 use arable_train::curriculum::CurriculumConfig;
@@ -82,6 +82,13 @@ pub struct AdaptConfig {
     pub max_dev_examples: usize,
     /// Fine-tuning.
     pub finetune: FinetuneConfig,
+    /// Train an adapter and the head of the pretrained model in the place of all its weights, such as
+    /// `{ lora = { rank = 8 } }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterConfig>,
+    /// Other adapters for single tasks, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub adapters: BTreeMap<String, AdapterConfig>,
     /// The linear baseline.
     pub baseline: BaselineConfig,
     /// Resamples of the bootstrap intervals.
@@ -143,6 +150,8 @@ impl Default for AdaptConfig {
             tune_budget: part(0.25),
             max_dev_examples: 500,
             finetune: FinetuneConfig::default(),
+            adapter: None,
+            adapters: BTreeMap::new(),
             baseline: BaselineConfig::default(),
             num_resamples: 1000,
         }
@@ -261,14 +270,9 @@ fn check(config: &Config, written: &Written, base: Option<&Base>) -> Result<(), 
     if let Some((key, message, hint)) = config.corpus.sample.as_ref().and_then(SampleConfig::flaw) {
         return Err(written.rule(&format!("corpus.sample.{key}"), message, Some(hint)));
     }
-    let most = match base {
-        Some(base) => base.architecture.max_length(),
-        None => {
-            let architecture = config.model.architecture(config.tokenizer.vocab_size);
-            let hint = Some("64 is a good width of a head");
-            architecture.map_err(|error| written.rule("model", error.to_string(), hint))?.max_length()
-        }
-    };
+    let architecture = shape(config, written, base)?;
+    let most = architecture.max_length();
+    check_adapters(config, written, &architecture, base.is_some())?;
     let message = "extend the vocabulary of no model".to_owned();
     let hint = "leave it out: a vocabulary that is trained here is the domain's own; or name a model with `model.from`";
     rule(config.tokenizer.extend.is_none() || base.is_some(), "tokenizer.extend", message, hint)?;
@@ -311,6 +315,58 @@ fn check(config: &Config, written: &Written, base: Option<&Base>) -> Result<(), 
             message,
             "markers are for classification",
         )?;
+    }
+    Ok(())
+}
+
+/// The shape of the model.
+fn shape(config: &Config, written: &Written, base: Option<&Base>) -> Result<Architecture, ConfigError> {
+    if let Some(base) = base {
+        return Ok(base.architecture.clone());
+    }
+    let hint = Some("64 is a good width of a head");
+    let architecture = config.model.architecture(config.tokenizer.vocab_size);
+    architecture.map_err(|error| written.rule("model", error.to_string(), hint))
+}
+
+/// Rules of the adapters: of the stages' and of the tasks'.
+fn check_adapters(
+    config: &Config,
+    written: &Written,
+    architecture: &Architecture,
+    has_base: bool,
+) -> Result<(), ConfigError> {
+    let check = |key: &str, adapter: &AdapterConfig| {
+        let fits = adapter.check(architecture);
+        fits.map_err(|error| written.rule(key, error.to_string(), error.hint().as_deref()))
+    };
+    for (idx, stage) in plan::stages(config).iter().enumerate() {
+        let Some(adapter) = &stage.pretrain.adapter else { continue };
+        let key = match config.stage.get(idx).filter(|stage| stage.adapter.is_some()) {
+            Some(stage) => format!("stage.{}.adapter", stage.name),
+            None => "pretrain.adapter".to_owned(),
+        };
+        check(&key, adapter)?;
+        if matches!(adapter, AdapterConfig::Bottleneck(_)) {
+            let message = "merge bottlenecks into the weights at the end of a stage".to_owned();
+            let hint = "what follows goes on from merged weights; take another kind of adapter";
+            return Err(written.rule(&key, message, Some(hint)));
+        }
+        if idx == 0 && !has_base {
+            let message = "train an adapter on a model that was never trained".to_owned();
+            let hint = "put a stage without an adapter before it, or name a model with `model.from`";
+            return Err(written.rule(&key, message, Some(hint)));
+        }
+    }
+    config.adapt.adapter.iter().try_for_each(|adapter| check("adapt.adapter", adapter))?;
+    for (task, adapter) in &config.adapt.adapters {
+        let key = format!("adapt.adapters.{task}");
+        if !config.task.contains_key(task) {
+            let tasks = config.task.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let hint = format!("the tasks are: {tasks}");
+            return Err(written.rule(&key, format!("adapt to the task `{task}`"), Some(&hint)));
+        }
+        check(&key, adapter)?;
     }
     Ok(())
 }

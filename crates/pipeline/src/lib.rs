@@ -1,5 +1,6 @@
 //! Configuration, stages, gates, observers and the report: the only room that calls rooms.
 
+pub mod adapters;
 pub mod advice;
 pub mod audit;
 mod base;
@@ -40,6 +41,9 @@ pub fn is_input_error(error: &anyhow::Error) -> bool {
     }
     is::<config::ConfigError>(error)
         || is::<base::BadBase>(error)
+        || is::<adapters::BadMerge>(error)
+        || is::<arable_model::AdapterError>(error)
+        || is::<arable_model::AdapterFileError>(error)
         || is::<bench::BadShape>(error)
         || is::<buckets::BucketError>(error)
         || advice::find::<arable_corpus::CurateError>(error).is_some_and(|error| !error.is_fault())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arable_core::{Count, Probability};
+use arable_model::AdapterConfig;
 use arable_train::curriculum::CurriculumConfig;
 use arable_train::objective::clm::ClmConfig;
 use arable_train::objective::consistency::ConsistencyConfig;
@@ -80,6 +81,9 @@ pub struct StageConfig {
     /// Which weights are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<Trained>,
+    /// Train an adapter in the place of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterConfig>,
     /// What must hold at the end of the stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateConfig>,
@@ -168,6 +172,7 @@ impl StageConfig {
             tasks: self.tasks.clone().or(d.tasks),
             worst_source: self.worst_source.or(d.worst_source),
             train: self.train.unwrap_or(d.train),
+            adapter: self.adapter.clone().or(d.adapter),
             ..d
         };
         Stage { name: self.name.clone(), pretrain, gate: self.gate.clone() }
@@ -201,6 +206,10 @@ impl Stage {
         if !(0.0..=f64::MAX).contains(&config.train.embeddings_rate) {
             let message = format!("use an `embeddings_rate` of {}", config.train.embeddings_rate);
             return Some(("train.embeddings_rate", message, "0 freezes them, 1 trains them as the rest"));
+        }
+        if config.adapter.is_some() && config.train != Trained::default() {
+            let message = "choose which weights are trained beside an adapter".to_owned();
+            return Some(("train", message, "an adapter is trained in the place of all weights; leave `train` out"));
         }
         objective_flaw(config).or_else(|| mixture_flaw(&config.mixture, sources))
     }

@@ -212,6 +212,10 @@ impl Rollback {
                 .advise();
         }
         let was = &origin.stage.pretrain;
+        if was.adapter != config.adapter {
+            return Err(changed("the adapter of the stage is", "`arable rollback --undo`, or set `adapter` as it was"))
+                .advise();
+        }
         let same_place = origin.tokens == tokens
             && was.max_length == config.max_length
             && was.mixture.keys().eq(config.mixture.keys())

@@ -19,6 +19,7 @@ mod tensor;
 pub use device::{Cpu, Device, DeviceError, Precision};
 pub use ops::Sequences;
 pub use ops::activation::Activation;
+pub use ops::adapter::{LowRank, Rescale, Sparse};
 pub use ops::attention::{AttentionShape, Rotary};
 pub use ops::dropout::DropoutMask;
 pub use ops::norm::{Norm, NormKind};

@@ -29,7 +29,7 @@ impl Default for AdamWConfig {
     }
 }
 
-/// First and second moments of the gradients, laid out as the weights are.
+/// First and second moments of the gradients, laid out as the weights that are not frozen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     /// Running mean of the gradient.
@@ -62,7 +62,7 @@ struct Segment {
 impl AdamW {
     /// An optimizer that has taken no step.
     pub fn new(config: AdamWConfig, parameters: &Parameters) -> Self {
-        let n = parameters.num_elements();
+        let n = parameters.num_free();
         Self::resumed(config, parameters, Moments { first: vec![0.0; n], second: vec![0.0; n], num_steps: 0 })
     }
 
@@ -71,14 +71,14 @@ impl AdamW {
     /// # Panics
     /// When the state is not that of such parameters.
     pub fn resumed(config: AdamWConfig, parameters: &Parameters, moments: Moments) -> Self {
-        let n = parameters.num_elements();
+        let n = parameters.num_free();
         assert!(moments.first.len() == n && moments.second.len() == n, "moments have the layout of the parameters");
         let segments = parameters.segments().map(|(range, decay)| Segment { end: range.end, decay, rate: 1.0 });
         let segments = segments.collect();
         Self { config, moments, segments }
     }
 
-    /// The same with a factor of the learning rate for each parameter, in order. What has the factor 0 is frozen: its weights
+    /// The same with a factor of the learning rate for each parameter that is not frozen, in order. What has the factor 0 is frozen: its weights
     /// and moments stay as they are, and its gradient does not count in the global norm.
     ///
     /// # Panics

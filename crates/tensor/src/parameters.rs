@@ -1,10 +1,11 @@
 //! Weights and their gradients, each in one flat buffer, so that optimizer, digest and checkpoint are single passes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::ops::Range;
+use std::sync::Arc;
 
-use arable_core::Digest;
+use arable_core::{Digest, Digester};
 
 /// Which parameter of a [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,12 +38,21 @@ impl ParameterSpec {
     }
 }
 
-/// All weights of a model in one buffer.
+/// All weights of a model: those that may change in one buffer, and frozen ones in another that clones share and nobody
+/// writes to.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     specs: Vec<ParameterSpec>,
-    starts: Vec<usize>,
+    places: Vec<Place>,
     values: Vec<f32>,
+    frozen: Arc<Vec<f32>>,
+}
+
+/// Where a parameter begins.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Own(usize),
+    Frozen(usize),
 }
 
 impl Parameters {
@@ -52,10 +62,33 @@ impl Parameters {
     /// When the number of values is not that of the shape.
     pub fn add(&mut self, spec: ParameterSpec, values: &[f32]) -> ParameterId {
         assert_eq!(spec.len(), values.len(), "values of {} fill its shape", spec.name);
-        self.starts.push(self.values.len());
+        self.places.push(Place::Own(self.values.len()));
         self.values.extend_from_slice(values);
         self.specs.push(spec);
         ParameterId(self.specs.len() - 1)
+    }
+
+    /// Freezes the parameters that `which` chooses, for good: they have no gradient and no optimizer state, they cannot be
+    /// written to, and clones share their memory. What was frozen before stays so.
+    pub fn freeze(&mut self, which: impl Fn(&ParameterSpec) -> bool) {
+        let stays: Vec<bool> = (0..self.specs.len()).map(|idx| self.is_frozen(ParameterId(idx))).collect();
+        if stays.iter().zip(&self.specs).all(|(stays, spec)| *stays || !which(spec)) {
+            return;
+        }
+        let (mut values, mut frozen) = (Vec::new(), Vec::new());
+        let mut places = Vec::with_capacity(self.places.len());
+        for (idx, stays) in stays.into_iter().enumerate() {
+            let is_frozen = stays || which(&self.specs[idx]);
+            let to = if is_frozen { &mut frozen } else { &mut values };
+            places.push(if is_frozen { Place::Frozen(to.len()) } else { Place::Own(to.len()) });
+            to.extend_from_slice(self.value(ParameterId(idx)));
+        }
+        (self.places, self.values, self.frozen) = (places, values, Arc::new(frozen));
+    }
+
+    /// Whether a parameter is frozen.
+    pub fn is_frozen(&self, id: ParameterId) -> bool {
+        matches!(self.places[id.0], Place::Frozen(_))
     }
 
     /// Every parameter in order.
@@ -75,51 +108,77 @@ impl Parameters {
 
     /// The elements of one parameter.
     pub fn value(&self, id: ParameterId) -> &[f32] {
-        &self.values[self.range(id)]
+        let len = self.specs[id.0].len();
+        match self.places[id.0] {
+            Place::Own(start) => &self.values[start..start + len],
+            Place::Frozen(start) => &self.frozen[start..start + len],
+        }
     }
 
     /// The elements of one parameter, to be overwritten.
+    ///
+    /// # Panics
+    /// When the parameter is frozen.
     pub fn value_mut(&mut self, id: ParameterId) -> &mut [f32] {
-        let range = self.range(id);
+        let range = self.range(id).expect("frozen weights stay as they are");
         &mut self.values[range]
     }
 
     /// The number of elements of all parameters.
     pub fn num_elements(&self) -> usize {
+        self.values.len() + self.frozen.len()
+    }
+
+    /// The number of elements that are not frozen.
+    pub fn num_free(&self) -> usize {
         self.values.len()
     }
 
-    /// Every element of every parameter, in order.
+    /// Every element that is not frozen, in order.
     pub fn flat(&self) -> &[f32] {
         &self.values
     }
 
-    /// Every element of every parameter, to be overwritten.
+    /// Every element that is not frozen, to be overwritten.
     pub fn flat_mut(&mut self) -> &mut [f32] {
         &mut self.values
     }
 
     /// The digest of all weights, bit for bit.
     pub fn digest(&self) -> Digest {
-        Digest::of(bytemuck::cast_slice(&self.values))
+        self.digest_of(|_| true)
     }
 
-    pub(crate) fn range(&self, id: ParameterId) -> Range<usize> {
-        let start = self.starts[id.0];
-        start..start + self.specs[id.0].len()
+    /// The digest of the weights that `which` chooses, bit for bit.
+    pub fn digest_of(&self, which: impl Fn(&ParameterSpec) -> bool) -> Digest {
+        let mut digester = Digester::default();
+        for (_, _, values) in self.iter().filter(|(_, spec, _)| which(spec)) {
+            digester.update(bytemuck::cast_slice(values));
+        }
+        digester.finish()
     }
 
-    /// `(range of elements, whether decay applies)` of every parameter, in order.
+    /// Where a parameter lies among those that are not frozen; `None` where it is frozen.
+    pub(crate) fn range(&self, id: ParameterId) -> Option<Range<usize>> {
+        match self.places[id.0] {
+            Place::Own(start) => Some(start..start + self.specs[id.0].len()),
+            Place::Frozen(_) => None,
+        }
+    }
+
+    /// `(range of elements, whether decay applies)` of every parameter that is not frozen, in order.
     pub(crate) fn segments(&self) -> impl Iterator<Item = (Range<usize>, bool)> {
-        (0..self.specs.len()).map(|idx| (self.range(ParameterId(idx)), self.specs[idx].decay))
+        (0..self.specs.len()).filter_map(|idx| Some((self.range(ParameterId(idx))?, self.specs[idx].decay)))
     }
 }
 
-/// The gradient of a loss by every weight, laid out as the weights are.
+/// The gradient of a loss by every weight that is not frozen, laid out as the weights are.
 #[derive(Clone, Debug)]
 pub struct Gradients {
     dense: Vec<f32>,
     scattered: BTreeMap<ParameterId, Scattered>,
+    /// Weights that are not trained: nobody computes their gradients.
+    unwanted: BTreeSet<ParameterId>,
 }
 
 /// Gradients by some rows of a table. They have sums of their own: a table that is also a decoder gets gradients in two
@@ -133,15 +192,31 @@ pub(crate) struct Scattered {
 }
 
 impl Gradients {
-    /// Zero for every weight of `parameters`.
+    /// Zero for every weight of `parameters` that is not frozen.
     pub fn zeros(parameters: &Parameters) -> Self {
-        Self { dense: vec![0.0; parameters.num_elements()], scattered: BTreeMap::new() }
+        Self { dense: vec![0.0; parameters.num_free()], scattered: BTreeMap::new(), unwanted: BTreeSet::new() }
+    }
+
+    /// The same without computing what is not used: of parameters with the rate 0, in the order of
+    /// [`AdamW::with_rates`](crate::AdamW::with_rates).
+    ///
+    /// # Panics
+    /// When there is not one rate for each parameter that is not frozen.
+    pub fn with_rates(mut self, parameters: &Parameters, rates: &[f32]) -> Self {
+        let free: Vec<ParameterId> =
+            parameters.iter().map(|(id, ..)| id).filter(|&id| !parameters.is_frozen(id)).collect();
+        assert_eq!(rates.len(), free.len(), "one rate for each parameter");
+        self.unwanted = free.into_iter().zip(rates).filter(|(_, rate)| **rate == 0.0).map(|(id, _)| id).collect();
+        self
     }
 
     /// The gradient by one parameter.
+    ///
+    /// # Panics
+    /// When the parameter is frozen.
     pub fn of(&mut self, parameters: &Parameters, id: ParameterId) -> &[f32] {
         self.gather(parameters);
-        &self.dense[parameters.range(id)]
+        &self.dense[parameters.range(id).expect("a frozen parameter has no gradient")]
     }
 
     /// Every element, in the order of the weights.
@@ -150,8 +225,15 @@ impl Gradients {
         &mut self.dense
     }
 
-    pub(crate) fn of_mut(&mut self, parameters: &Parameters, id: ParameterId) -> &mut [f32] {
-        &mut self.dense[parameters.range(id)]
+    /// Whether somebody uses the gradient by a parameter.
+    pub(crate) fn wants(&self, parameters: &Parameters, id: ParameterId) -> bool {
+        !(parameters.is_frozen(id) || self.unwanted.contains(&id))
+    }
+
+    /// The gradient by a parameter, where somebody uses it.
+    pub(crate) fn of_mut(&mut self, parameters: &Parameters, id: ParameterId) -> Option<&mut [f32]> {
+        let range = parameters.range(id).filter(|_| !self.unwanted.contains(&id))?;
+        Some(&mut self.dense[range])
     }
 
     pub(crate) fn scattered_mut(&mut self, parameters: &Parameters, id: ParameterId) -> &mut Scattered {
@@ -164,7 +246,8 @@ impl Gradients {
     fn gather(&mut self, parameters: &Parameters) {
         for (&id, Scattered { sums, touched }) in &mut self.scattered {
             let cols = parameters.spec(id).shape[1];
-            let rows = self.dense[parameters.range(id)].chunks_exact_mut(cols).zip(sums.chunks_exact_mut(cols));
+            let Some(range) = parameters.range(id) else { continue };
+            let rows = self.dense[range].chunks_exact_mut(cols).zip(sums.chunks_exact_mut(cols));
             for ((dense, sums), touched) in rows.zip(touched) {
                 if take(touched) {
                     dense.iter_mut().zip(sums).for_each(|(dense, sum)| *dense += take(sum));

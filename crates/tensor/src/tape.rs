@@ -133,6 +133,11 @@ impl<'a> Tape<'a> {
         self.parameters
     }
 
+    /// Whether the tape is recorded for the gradient by a parameter.
+    pub fn learns(&self, id: ParameterId) -> bool {
+        self.record && self.gradients.as_ref().is_some_and(|gradients| gradients.wants(self.parameters, id))
+    }
+
     /// As [`Backprop::blocks`].
     pub(crate) fn blocks(&self, var: Var) -> Sequences {
         self.nodes[var.0].blocks()
@@ -169,6 +174,18 @@ impl<'a> Tape<'a> {
         let Some(Node { value, blocks, .. }) = self.nodes.pop() else { return x };
         self.nodes.truncate(start);
         self.push_cut(value, Recomputed { x, part: Box::new(part) }, blocks)
+    }
+
+    /// Computes `part(x)` for the forward pass alone: no gradient flows into it.
+    pub fn unrecorded(&mut self, x: Var, part: impl FnOnce(&mut Self, Var) -> Var) -> Var {
+        let (start, record) = (self.nodes.len(), std::mem::replace(&mut self.record, false));
+        let y = part(self, x);
+        self.record = record;
+        assert_eq!(y.0 + 1, self.nodes.len(), "a part ends with its result");
+        let Some(node) = self.nodes.pop() else { return x };
+        self.nodes.truncate(start);
+        self.nodes.push(node);
+        Var(start)
     }
 
     /// Runs the tape backwards from the scalar `loss`.
@@ -243,8 +260,8 @@ impl<'a> Backprop<'a> {
         self.grads[var.0] = Some(grad);
     }
 
-    /// The gradient by a parameter, to be added to.
-    pub(crate) fn gradient(&mut self, id: ParameterId) -> &mut [f32] {
+    /// The gradient by a parameter, to be added to, where somebody uses it.
+    pub(crate) fn gradient(&mut self, id: ParameterId) -> Option<&mut [f32]> {
         self.gradients.of_mut(self.parameters, id)
     }
 

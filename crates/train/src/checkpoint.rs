@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arable_core::{Hint, Seed};
-use arable_model::{Model, WeightsError};
+use arable_model::{AdapterFileError, Model, WeightsError};
 use arable_tensor::{AdamW, Moments};
 use fs_err as fs;
 use safetensors::tensor::TensorView;
@@ -24,6 +24,9 @@ pub enum CheckpointError {
     /// The model's files.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The files of the model's adapter.
+    #[error(transparent)]
+    Adapter(#[from] AdapterFileError),
     /// A file is damaged.
     #[error("read {path}: {what}")]
     Damaged {
@@ -39,6 +42,7 @@ impl Hint for CheckpointError {
         match self {
             Self::Io(_) => None,
             Self::Weights(error) => error.hint(),
+            Self::Adapter(error) => error.hint(),
             Self::Damaged { .. } => Some("delete this checkpoint; an earlier one will be used".into()),
         }
     }
@@ -50,12 +54,15 @@ const STATE: &str = "trainer_state.json";
 const EXTRAS: &str = "extras.safetensors";
 const EXTRA_KINDS: &str = "extras.json";
 
-/// Writes model, optimizer and counts into the existing folder `dir`.
+/// Writes model, its adapter (of a stage that trains one), optimizer and counts into the existing folder `dir`.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(state: &Pretraining, dir: &Path) -> Result<(), CheckpointError> {
     arable_model::save(&state.model, &[], dir)?;
+    if !state.model.adapters().is_empty() {
+        arable_model::save_adapter(&state.model, 0, &[], dir)?;
+    }
     let moments = state.optimizer.moments();
     write_floats(&dir.join(OPTIMIZER), &[("exp_avg".into(), &moments.first), ("exp_avg_sq".into(), &moments.second)])?;
     write_extras(&state.extras, dir)?;
@@ -152,12 +159,15 @@ pub fn progress(dir: &Path) -> Result<Progress, CheckpointError> {
 /// # Errors
 /// When a file is missing or damaged.
 pub fn read(config: &PretrainConfig, dir: &Path) -> Result<Pretraining, CheckpointError> {
-    let model = arable_model::load(dir)?;
+    let mut model = arable_model::load(dir)?;
+    if arable_model::has_adapter(dir) {
+        model = arable_model::load_adapter(&model, dir)?;
+    }
     let progress = progress(dir)?;
     let path = dir.join(OPTIMIZER);
     let bytes = fs::read(&path)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error))?;
-    let moment = |name: &str| floats(&path, &tensors, name, model.parameters().num_elements());
+    let moment = |name: &str| floats(&path, &tensors, name, model.parameters().num_free());
     let moments = Moments { first: moment("exp_avg")?, second: moment("exp_avg_sq")?, num_steps: progress.step };
     let optimizer = config.optimizer(&model, Some(moments));
     let extras = read_extras(config, &model, progress.step, dir)?;

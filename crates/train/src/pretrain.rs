@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use arable_core::{Count, Probability, Seed};
-use arable_model::{Model, Pass};
+use arable_model::{AdapterConfig, Model, Pass};
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Moments, Tape};
 use arable_tokenize::Shards;
@@ -81,6 +81,10 @@ pub struct PretrainConfig {
     pub worst_source: Option<WorstSourceConfig>,
     /// Which weights are trained.
     pub train: Trained,
+    /// Train an adapter in the place of the weights, such as `{ lora = { rank = 8 } }`. At the end of the stage it is kept
+    /// beside a model that it is merged into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterConfig>,
     /// Steps between measurements of the held-out loss.
     pub held_out_every: u64,
     /// Tokens of held-out text to measure on, at most.
@@ -120,10 +124,11 @@ impl Trained {
         }
     }
 
-    /// The factors for all weights of a model, in order.
+    /// The factors for all weights of a model that are not frozen, in order.
     pub fn rates(&self, model: &Model) -> Vec<f32> {
         let num_layers = model.architecture().num_hidden_layers;
-        model.parameters().iter().map(|(_, spec, _)| self.rate(&spec.name, num_layers)).collect()
+        let free = model.parameters().iter().filter(|(id, ..)| !model.parameters().is_frozen(*id));
+        free.map(|(_, spec, _)| self.rate(&spec.name, num_layers)).collect()
     }
 }
 
@@ -166,6 +171,7 @@ impl Default for PretrainConfig {
             tasks: None,
             worst_source: None,
             train: Trained::default(),
+            adapter: None,
             held_out_every: 200,
             held_out_tokens: Count(100_000),
             checkpoint_every: 200,
@@ -488,7 +494,8 @@ fn steps(
     observer: &mut dyn Observer,
     batches: &Receiver<Result<Prepared, TrainError>>,
 ) -> Result<bool, TrainError> {
-    let mut gradients = Gradients::zeros(state.model.parameters());
+    let (parameters, rates) = (state.model.parameters(), config.train.rates(&state.model));
+    let mut gradients = Gradients::zeros(parameters).with_rates(parameters, &rates);
     let mut saved = state.progress.step;
     let mut tell = |event: Event<'_>| observer.observe(&event).map_err(TrainError::Observer);
     if state.progress.step == 0

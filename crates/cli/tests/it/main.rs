@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what went wrong by failing")]
 
+mod adapter;
 mod bad_input;
 mod base;
 mod buckets;

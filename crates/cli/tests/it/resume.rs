@@ -59,6 +59,11 @@ num_tokens = 20000
 mlm = { weight = 0 }
 rtd = { generator_width = 0.5 }
 tasks = { batch_size = 4 }
+[[stage]]
+name = "thin"
+num_tokens = 20000
+denoise = { weight = 0.5 }
+adapter = { lora = { dropout = 0.1 } }
 "#;
 
 /// Runs over several stages are killed at random moments until they are through, one run after the other.
@@ -68,8 +73,9 @@ fn kills_change_no_bit_of_the_weights() {
     let config = std::fs::read_to_string(domain.path("arable.toml")).unwrap();
     domain.write("arable.toml", config.replace("budgets = [0.5, 1.0]", "budgets = [1.0]") + STAGES);
     domain.ok(&["run", "--out", "whole"]);
-    let weights =
-        |out: &str| ["tokens", "vectors", "joint"].map(|stage| domain.weights_of(out, &format!("pretrain-{stage}")));
+    let weights = |out: &str| {
+        ["tokens", "vectors", "joint", "thin"].map(|stage| domain.weights_of(out, &format!("pretrain-{stage}")))
+    };
     let want = weights("whole");
     let mut moments = Seed(11).stream("moments").at(0, 0);
     let (mut num_kills, wanted) = (0, num_kills_wanted());

@@ -37,7 +37,10 @@ pub(crate) fn kind(name: &str) -> String {
 
 pub(crate) fn config(run: &Run<'_>, name: &str) -> (AdaptConfig, Vec<String>, &'static str) {
     let config = run.domain.config();
-    (config.adapt.clone(), config.task[name].markers.clone(), run.device.precision().name())
+    // The adapter of this task alone is a part of its identity.
+    let own = config.adapt.adapters.get(name).or(config.adapt.adapter.as_ref()).cloned();
+    let adapt = AdaptConfig { adapter: own, adapters: BTreeMap::new(), ..config.adapt.clone() };
+    (adapt, config.task[name].markers.clone(), run.device.precision().name())
 }
 
 pub(crate) fn inputs(task: &Artifact, vocabulary: &Artifact, pretrained: &Artifact) -> Result<[Digest; 3]> {
@@ -83,7 +86,9 @@ fn one(
         let bench = Bench { head, ..Bench::new(run, &config.0, &task, &encoder, &base)? };
         let results = bench.measure_all(run, draft.path())?;
         write_json(&draft.path().join("results.json"), &results)?;
-        card::write(run, &results, !task_config.markers.is_empty(), &draft.path().join("export"))?;
+        let is_adapter = config.0.adapter.is_some();
+        let folder = draft.path().join(kept(is_adapter));
+        card::write(run, &results, !task_config.markers.is_empty(), is_adapter, &folder)?;
         Ok(json!({ "text": summary_line(&results) }))
     })
 }
@@ -254,10 +259,16 @@ impl<'a> Bench<'a> {
     fn finetuned(&self, device: &Device, arm: Arm, idxs: &[usize], seed: u64, rate: f64) -> Result<Finetuned> {
         let child = self.seed.child(&format!("{} {seed}", name_of(arm)));
         let model = match arm {
-            Arm::Pretrained => match &self.head {
-                Some(head) => self.base.with_head_of(head),
-                None => self.base.with_head(self.encoder.head(), child),
-            },
+            Arm::Pretrained => {
+                let model = match &self.head {
+                    Some(head) => self.base.with_head_of(head),
+                    None => self.base.with_head(self.encoder.head(), child),
+                };
+                match &self.config.adapter {
+                    Some(adapter) => model.with_adapter(adapter, child).advise()?,
+                    None => model,
+                }
+            }
             _ => Model::new(Architecture::clone(self.base.architecture()), self.encoder.head(), child),
         };
         let examples = self.train.select(idxs).pieces;
@@ -364,15 +375,27 @@ impl<'a> Bench<'a> {
         convergence(&seeds.collect::<Vec<_>>())
     }
 
-    /// The model of the pretrained arm's first cell at the largest budget, as `transformers` reads it.
+    /// The model of the pretrained arm's first cell at the largest budget, as `transformers` reads it; its adapter with the
+    /// head, as `peft` reads it, where it has one.
     fn export(&self, folder: &Path, model: &Model, calibration: &Calibration) -> Result<()> {
-        let folder = folder.join("export");
+        let is_adapter = !model.adapters().is_empty();
+        let folder = folder.join(kept(is_adapter));
         fs::create_dir_all(&folder)?;
-        arable_model::save(model, self.task.labels.names(), &folder).advise()?;
+        let labels = self.task.labels.names();
+        match is_adapter {
+            true => arable_model::save_adapter(model, 0, labels, &folder),
+            false => arable_model::save(model, labels, &folder),
+        }
+        .advise()?;
         self.encoder.vocabulary.save(&folder, self.encoder.max_length).advise()?;
         let facts = json!({ "temperature": calibration.temperature, "threshold": calibration.threshold });
         write_json(&folder.join("calibration.json"), &facts)
     }
+}
+
+/// The folder with what was learned of a task.
+fn kept(is_adapter: bool) -> &'static str {
+    if is_adapter { "adapter" } else { "export" }
 }
 
 fn name_of(arm: Arm) -> &'static str {

@@ -4,17 +4,24 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
+use arable_model::Family;
 
 use crate::plan;
 use crate::results::{Arm, Cell, TaskResults};
 use crate::run::{CODE_VERSION, Run};
 
 /// Writes `README.md` (a model card) and `eval_results.yaml` into an export folder.
-pub(crate) fn write(run: &Run<'_>, results: &TaskResults, is_marked: bool, folder: &Path) -> Result<()> {
+pub(crate) fn write(
+    run: &Run<'_>,
+    results: &TaskResults,
+    is_marked: bool,
+    is_adapter: bool,
+    folder: &Path,
+) -> Result<()> {
     let write = |name: &str, text: String| arable_ledger::write_atomic(&folder.join(name), text.as_bytes());
     let Some(exported) = exported(results) else { return Ok(()) };
     write("eval_results.yaml", scores(results, exported))?;
-    Ok(write("README.md", card(run, results, exported, is_marked))?)
+    Ok(write("README.md", card(run, results, exported, is_marked, is_adapter))?)
 }
 
 /// The measurement of the model that is exported: pretrained, all labels, first seed.
@@ -32,7 +39,7 @@ fn scores(results: &TaskResults, exported: &Cell) -> String {
     out
 }
 
-fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool) -> String {
+fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool, is_adapter: bool) -> String {
     let config = run.domain.config();
     let (pipeline, class) = if results.kind == "tagging" {
         ("token-classification", "AutoModelForTokenClassification")
@@ -40,10 +47,22 @@ fn card(run: &Run<'_>, results: &TaskResults, exported: &Cell, is_marked: bool) 
         ("text-classification", "AutoModelForSequenceClassification")
     };
     let sources: Vec<&str> = config.corpus.source.iter().map(|source| source.name.as_str()).collect();
+    let is_modern = run.domain.base.as_ref().is_none_or(|base| base.family() == Family::ModernBert);
     let usage = if is_marked {
         "The head classifies from the states of the marker tokens, which `transformers` has no class for: load the encoder\n\
          with `AutoModel` and apply `head.dense`, GELU, `head.norm` and `classifier` to the markers' states side by side."
             .to_owned()
+    } else if is_adapter {
+        format!(
+            "An adapter: it needs its base, the last checkpoint of the pretraining (or `merged` of its last stage).\n\n\
+             ```python\nfrom peft import PeftModel\nfrom transformers import AutoTokenizer, {class}\n\n\
+                 tokenizer = AutoTokenizer.from_pretrained(\".\")\n\
+                 base = {class}.from_pretrained(BASE, num_labels={num_labels}{pooling})\n\
+                 model = PeftModel.from_pretrained(base, \".\")\n```",
+            num_labels = results.num_labels,
+            // The base says how its own family pools, and this one does it in two ways.
+            pooling = if is_modern && pipeline == "text-classification" { ", classifier_pooling=\"mean\"" } else { "" },
+        )
     } else {
         format!(
             "```python\nfrom transformers import AutoTokenizer, {class}\n\n\

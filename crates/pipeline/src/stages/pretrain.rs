@@ -36,6 +36,9 @@ use crate::stages::{aids, checkpoint_steps, read_json, shards, tokenizer, write_
 use crate::tensorboard::{self, EventWriter};
 
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
+/// Of a stage that trains an adapter: the adapter, and the model that it is merged into.
+const ADAPTER: &str = "adapter";
+const MERGED: &str = "merged";
 const METRICS: &str = "metrics.jsonl";
 const CLOCK: &str = "clock.json";
 /// What a checkpoint was made from: the resolved stage, code, machine, and the checkpoint before.
@@ -121,6 +124,9 @@ pub(crate) fn run(run: &mut Run<'_>, stage: &Stage, made: Made<'_>) -> Result<Ar
         if !done.advise()? {
             return Err(Cancelled.into());
         }
+        if pretrain.adapter.is_some() {
+            keep_adapter(&state.model, folder, made.vocabulary.path())?;
+        }
         let last = held_out_curve(folder)?.last().map_or(f64::NAN, |report| report.loss);
         let text = format!(
             "{} parameters, {:.1} M tokens, held-out loss {last:.3}",
@@ -197,7 +203,28 @@ pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: M
             model
         }
     };
+    let model = match &config.adapter {
+        Some(adapter) => model.with_adapter(adapter, seed).advise()?,
+        None => model,
+    };
     Ok(Pretraining::new(config, model, &text.aids, seed))
+}
+
+/// Keeps the adapter that a stage trained in a folder of its own, and beside it the model that it is merged into: what follows
+/// goes on from there.
+fn keep_adapter(model: &Model, folder: &Path, vocabulary: &Path) -> Result<()> {
+    let [adapter, merged] = [ADAPTER, MERGED].map(|name| folder.join(name));
+    [&adapter, &merged].into_iter().try_for_each(fs::create_dir_all)?;
+    arable_model::save_adapter(model, 0, &[], &adapter).advise()?;
+    arable_model::save(&model.merged().advise()?, &[], &merged).advise()?;
+    copy_vocabulary(vocabulary, &merged)
+}
+
+fn copy_vocabulary(from: &Path, to: &Path) -> Result<()> {
+    for entry in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
+        fs::copy(from.join(entry), to.join(entry))?;
+    }
+    Ok(())
 }
 
 /// The special tokens that a stage puts in. One that hides tokens needs a stand-in for them.
@@ -335,7 +362,9 @@ impl<'r, 'a> Watch<'r, 'a> {
         if !is_due || known.len() == probes.num_tasks() {
             return Ok(());
         }
-        let found = probes.measure(self.run, &state.model, step)?;
+        // What a stage leaves is its adapter merged into the weights.
+        let merged = (!state.model.adapters().is_empty()).then(|| state.model.merged()).transpose().advise()?;
+        let found = probes.measure(self.run, merged.as_ref().unwrap_or(&state.model), step)?;
         for report in found.into_iter().filter(|report| !known.contains(&report.task)) {
             let scalars = [
                 ("linear", report.linear),
@@ -401,9 +430,7 @@ impl<'r, 'a> Watch<'r, 'a> {
         let name = checkpoint_name(state.progress.step);
         let beside = workspace(&checkpoints.join(&name)).advise()?;
         checkpoint::write(state, &beside).advise()?;
-        for entry in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
-            fs::copy(self.vocabulary.join(entry), beside.join(entry))?;
-        }
+        copy_vocabulary(&self.vocabulary, &beside)?;
         write_json(&beside.join(ORIGIN), &json!({ "parent": self.parent, "origin": self.origin }))?;
         if self.probes.is_some() {
             write_json(&beside.join(PROBES), &probes_in(&self.folder)?)?;
@@ -505,7 +532,9 @@ impl Observer for Watch<'_, '_> {
 
 /// The pretrained model.
 pub(crate) fn load(pretrained: &Artifact) -> Result<Model> {
-    arable_model::load(&final_checkpoint(pretrained)?).advise()
+    let merged = pretrained.path().join(MERGED);
+    let folder = if merged.exists() { merged } else { final_checkpoint(pretrained)? };
+    arable_model::load(&folder).advise()
 }
 
 /// The head of a task that the pretraining trained beside the text, where it did.

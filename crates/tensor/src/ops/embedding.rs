@@ -46,6 +46,9 @@ impl Op for Embedding {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         for (ids, table) in &self.0 {
             let (device, parameters) = (backprop.device, backprop.parameters);
+            if !backprop.gradients().wants(parameters, *table) {
+                continue;
+            }
             let Scattered { sums, touched } = backprop.gradients().scattered_mut(parameters, *table);
             let sums = sums.par_chunks_mut(TABLE_ROWS_PER_JOB * grad.cols());
             let jobs = sums.zip(touched.par_chunks_mut(TABLE_ROWS_PER_JOB)).enumerate();

@@ -73,10 +73,12 @@ impl Op for Linear {
         let w = MatRef::new(parameters.value(self.weight), grad.cols(), x.cols());
         for rows in backprop.blocks(self.x).iter() {
             let (dy, x) = (grad.mat().some_rows(rows.clone()), x.mat().some_rows(rows));
-            device.matmul(backprop.gradient(self.weight), Init::Add, dy.t(), x);
+            if let Some(sum) = backprop.gradient(self.weight) {
+                device.matmul(sum, Init::Add, dy.t(), x);
+            }
         }
-        if let Some(bias) = self.bias {
-            by_format!(grad.format(), T => add_column_sums::<T>(device, backprop.gradient(bias), T::all(&grad)));
+        if let Some(sum) = self.bias.and_then(|bias| backprop.gradient(bias)) {
+            by_format!(grad.format(), T => add_column_sums::<T>(device, sum, T::all(&grad)));
         }
         let mut dx = device.stale_in(x.format(), x.rows(), x.cols());
         device.matmul_into(dx.mat_mut(), Init::Zero, grad.mat(), w);

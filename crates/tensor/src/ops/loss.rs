@@ -168,9 +168,11 @@ impl Tape<'_> {
                 let dy = MatRef::new(logits.host(), rows.len(), vocab);
                 let dx = &mut dx.host_mut()[rows.start * hidden..rows.end * hidden];
                 device.matmul_packed(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
-                device.matmul(gradients.of_mut(parameters, weight), Init::Add, dy.t(), x_mat);
-                if let Some(bias) = bias {
-                    add_column_sums(device, gradients.of_mut(parameters, bias), logits.host());
+                if let Some(sum) = gradients.of_mut(parameters, weight) {
+                    device.matmul(sum, Init::Add, dy.t(), x_mat);
+                }
+                if let Some(sum) = bias.and_then(|bias| gradients.of_mut(parameters, bias)) {
+                    add_column_sums(device, sum, logits.host());
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Coarse operations, one file per family, each with forward and backward.
 
 pub mod activation;
+pub mod adapter;
 pub mod attention;
 pub mod dropout;
 pub mod embedding;

@@ -138,11 +138,13 @@ impl Op for RowNorm {
                     backward::<T>(dx, dw, &dy[first..], &x.host()[first..], numbers);
                 });
             });
-            if let Some(bias) = self.norm.bias {
-                add_column_sums::<T>(device, backprop.gradient(bias), dy);
+            if let Some(sum) = self.norm.bias.and_then(|bias| backprop.gradient(bias)) {
+                add_column_sums::<T>(device, sum, dy);
             }
         });
-        add_column_sums(device, backprop.gradient(self.norm.weight), partial.host());
+        if let Some(sum) = backprop.gradient(self.norm.weight) {
+            add_column_sums(device, sum, partial.host());
+        }
         backprop.put_back(self.x, dx);
     }
 }
@@ -173,7 +175,9 @@ impl Op for HeadNorm {
             });
         });
         for ((norm, _), partial) in self.runs.iter().zip(&partial) {
-            add_column_sums(device, backprop.gradient(norm.weight), partial.host());
+            if let Some(sum) = backprop.gradient(norm.weight) {
+                add_column_sums(device, sum, partial.host());
+            }
         }
         backprop.put_back(self.x, dx);
     }

@@ -266,7 +266,7 @@ fn adamw_agrees_with_pytorch() {
             let mut gradients = Gradients::zeros(&parameters);
             for (i, &id) in ids.iter().enumerate() {
                 let (_, cols, grads) = &case.inputs[&format!("grads_{i}")];
-                gradients.of_mut(&parameters, id).copy_from_slice(&grads[step * cols..][..*cols]);
+                gradients.of_mut(&parameters, id).unwrap().copy_from_slice(&grads[step * cols..][..*cols]);
             }
             let norm = optimizer.step(&device, &mut parameters, &mut gradients, 0.01);
             assert!((norm - f64::from(case.inputs["norms"].2[step])).abs() < 1e-5 * norm);
