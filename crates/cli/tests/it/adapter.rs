@@ -107,7 +107,7 @@ fn a_stage_trains_an_adapter_that_the_next_begins_with() {
     domain.ok(&["rollback", "--to", "thin/step-14"]);
     let said = domain.fails(2, &["run", "--set", "stage.thin.adapter={ ia3 = {} }"]);
     assert!(said.contains("the adapter of the stage"), "{said}");
-    domain.ok(&["resume"]);
+    domain.ok(&["run"]);
     assert_eq!(weights(&domain, "runs", "rest"), weights(&domain, "other", "rest"));
     domain.ok(&["verify"]);
     for (set, said) in [
