@@ -393,8 +393,7 @@ impl Plan<'_> {
         let own = left.iter().map(|&idx| (idx, idx));
         let copies = copies.iter().filter_map(|&(copy, of)| Some((copy, self.stands_for(of)?)));
         let witness = |(idx, at)| Placed { keys: self.traits(idx).keys, day: None, part: part(at) };
-        let witnesses: Vec<Placed<'_>> = own.chain(copies).map(witness).collect();
-        SplitCheck::of(&["train", "held_out"], &items.collect::<Vec<_>>(), &witnesses)
+        SplitCheck::of(&["train", "held_out"], &items.collect::<Vec<_>>(), own.chain(copies).map(witness))
     }
 
     /// Copies that were dropped, and what each is a copy of.

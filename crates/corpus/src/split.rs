@@ -279,7 +279,7 @@ mod tests {
                 let (taken, left) = cut_newest(clusters(&keys), &days, num, Seed(seed).stream("test"));
                 let is_taken = is_in(&taken, keys.len());
                 let placed = |(i, keys): (usize, &Keys)| Placed { keys: *keys, day: days[i], part: is_taken[i].into() };
-                let check = SplitCheck::of(&["old", "new"], &keys.iter().enumerate().map(placed).collect::<Vec<_>>(), &[]);
+                let check = SplitCheck::of(&["old", "new"], &keys.iter().enumerate().map(placed).collect::<Vec<_>>(), []);
                 let last = taken.last().map_or(0, |cluster| cluster.items.len());
                 (is_taken, check, last, left.len())
             };

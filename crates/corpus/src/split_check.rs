@@ -46,13 +46,19 @@ pub(crate) struct Placed<'a> {
 impl SplitCheck {
     /// Looks at every item of parts that were cut, the oldest first where they are cut by time. `witnesses` must not cross
     /// either: what was dropped as a copy of an item, where that stands, and items with the keys that they came with.
-    pub(crate) fn of(parts: &[&str], items: &[Placed<'_>], witnesses: &[Placed<'_>]) -> Self {
+    pub(crate) fn of<'a>(
+        parts: &[&str],
+        items: &[Placed<'_>],
+        witnesses: impl IntoIterator<Item = Placed<'a>>,
+    ) -> Self {
         let clusters = clusters(&items.iter().map(|item| item.keys).collect::<Vec<_>>());
         let groups: BTreeSet<Digest> = items.iter().filter_map(|item| item.keys.group).collect();
         let mut check = Self {
             num_clusters: clusters.len(),
             num_groups: groups.len(),
-            num_crossings: num_crossing_keys(items.iter().chain(witnesses)),
+            num_crossings: num_crossing_keys(
+                items.iter().map(place).chain(witnesses.into_iter().map(|own| place(&own))),
+            ),
             ..Self::default()
         };
         let days: Vec<Option<&str>> = items.iter().map(|item| item.day).collect();
@@ -75,13 +81,17 @@ impl SplitCheck {
     }
 }
 
+fn place(item: &Placed<'_>) -> (Keys, usize) {
+    (item.keys, item.part)
+}
+
 /// Texts and groups that stand in more than one part.
-fn num_crossing_keys<'a>(items: impl Iterator<Item = &'a Placed<'a>>) -> usize {
+fn num_crossing_keys(items: impl Iterator<Item = (Keys, usize)>) -> usize {
     let mut parts: HashMap<Digest, usize> = HashMap::new();
     let mut crossing = BTreeSet::new();
-    for item in items {
-        for key in item.keys.each() {
-            if *parts.entry(key).or_insert(item.part) != item.part {
+    for (keys, part) in items {
+        for key in keys.each() {
+            if *parts.entry(key).or_insert(part) != part {
                 crossing.insert(key);
             }
         }
@@ -98,7 +108,7 @@ mod tests {
     fn a_bad_split_is_seen() {
         let keys = |group: Option<&str>, text: &str| Keys::new(group, digest_of_words(text));
         let item = |keys, day, part| Placed { keys, day, part };
-        let check = |items: &[Placed<'_>]| SplitCheck::of(&["train", "dev", "test"], items, &[]);
+        let check = |items: &[Placed<'_>]| SplitCheck::of(&["train", "dev", "test"], items, []);
         let found = check(&[
             item(keys(Some("a"), "one"), None, 0),
             item(keys(Some("a"), "two"), None, 1),
@@ -108,7 +118,7 @@ mod tests {
         assert_eq!((found.num_clusters, found.num_groups, found.num_crossings), (2, 1, 2));
         assert!(found.borders.is_empty() && found.num_untimed == 0);
         let own = [item(keys(None, "one"), None, 0), item(keys(Some("a"), "two"), None, 1)];
-        let copy = |part| SplitCheck::of(&["train", "dev"], &own, &[item(keys(Some("a"), "one more"), None, part)]);
+        let copy = |part| SplitCheck::of(&["train", "dev"], &own, [item(keys(Some("a"), "one more"), None, part)]);
         assert_eq!((copy(1).num_crossings, copy(0).num_crossings), (0, 1), "group a stands in both through a copy");
         let found = check(&[
             item(keys(None, "one"), Some("2015"), 0),

@@ -517,7 +517,7 @@ fn check(parts: &[Vec<Found>; 3], by_time: bool) -> SplitCheck {
             part,
         }));
     }
-    SplitCheck::of(&["train", "dev", "test"], &items, &[])
+    SplitCheck::of(&["train", "dev", "test"], &items, [])
 }
 
 /// How many training examples are left of each label.

@@ -176,17 +176,24 @@ pub fn verify(folder: &Path) -> Result<Verified> {
     let store = folder.join("../artifacts");
     let mut verified = Verified::default();
     let mut known = BTreeSet::new();
+    let back_at = rollback::step(folder)?;
     for stage in &record.stages {
         match Artifact::open(&store.join(&stage.folder)) {
             Err(broken) => verified.flaws.push(broken.to_string()),
-            Ok(artifact) => verified.artifact(stage, &artifact, &mut known)?,
+            Ok(artifact) => verified.artifact(stage, &artifact, &mut known, back_at)?,
         }
     }
     Ok(verified)
 }
 
 impl Verified {
-    fn artifact(&mut self, stage: &StageRecord, artifact: &Artifact, known: &mut BTreeSet<Digest>) -> Result<()> {
+    fn artifact(
+        &mut self,
+        stage: &StageRecord,
+        artifact: &Artifact,
+        known: &mut BTreeSet<Digest>,
+        back_at: Option<u64>,
+    ) -> Result<()> {
         self.num_artifacts += 1;
         self.num_bytes += artifact.manifest().files.iter().map(|file| file.bytes).sum::<u64>();
         if artifact.digest() != stage.digest {
@@ -202,7 +209,7 @@ impl Verified {
                 self.flaws.push(format!("{}: made from {lost}, which is not among the run's artifacts", stage.folder));
             }
             self.checkpoints(&stage.folder, &checkpoints)?;
-            self.steps(&stage.folder, artifact.path())?;
+            self.steps(&stage.folder, artifact.path(), back_at)?;
         }
         Ok(())
     }
@@ -217,10 +224,12 @@ impl Verified {
         Ok(())
     }
 
-    fn steps(&mut self, stage: &str, folder: &Path) -> Result<()> {
+    /// What was taken back to a step has the records before it elsewhere.
+    fn steps(&mut self, stage: &str, folder: &Path, back_at: Option<u64>) -> Result<()> {
         let steps = steps(folder)?;
         self.num_steps += steps.len() as u64;
-        if let Some((gap, _)) = (1..).zip(steps.keys()).find(|(expected, step)| expected != *step) {
+        let first = back_at.map(|step| step + 1).filter(|first| steps.keys().next() == Some(first)).unwrap_or(1);
+        if let Some((gap, _)) = (first..).zip(steps.keys()).find(|(expected, step)| expected != *step) {
             self.flaws.push(format!("{stage}: no record of step {gap}"));
         }
         Ok(())

@@ -136,12 +136,17 @@ pub fn undo(run: &Run<'_>, why: &str) -> Result<()> {
 
 /// The rollback of a stage of the run in `folder`, if one is in force.
 pub(crate) fn of_stage(folder: &Path, stage: &Stage) -> Result<Option<Rollback>> {
+    Ok(in_force(folder)?.filter(|rollback| rollback.stage == stage.name))
+}
+
+fn in_force(folder: &Path) -> Result<Option<Rollback>> {
     let path = folder.join(FILE);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let rollback: Rollback = read_json(&path)?;
-    Ok((rollback.stage == stage.name).then_some(rollback))
+    if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
+}
+
+/// The step that the run in `folder` was taken back to, if it was.
+pub(crate) fn step(folder: &Path) -> Result<Option<u64>> {
+    Ok(in_force(folder)?.map(|rollback| rollback.step))
 }
 
 fn parse(target: &str, planned: &[PlannedStage]) -> Result<(String, u64)> {

@@ -55,7 +55,7 @@ fn write(domain: &Domain, num_bytes: u64) -> u64 {
 fn a_corpus_of_four_times_the_memory_passes() {
     let limit_mib: u64 = std::env::var("ARABLE_MEMORY_MIB").map_or(600, |mib| mib.parse().unwrap());
     let domain = Domain::new();
-    let num_documents = write(&domain, 4 * limit_mib << 20);
+    let num_documents = write(&domain, (4 * limit_mib) << 20);
     let set = [
         "--set",
         "corpus.held_out=0.001",

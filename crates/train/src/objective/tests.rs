@@ -21,7 +21,8 @@ const VOCAB: u32 = 40;
 
 fn sequences() -> Vec<Sequence> {
     let mut draws = Seed(5).stream("sequences").at(0, 0);
-    let mut token = |at: usize| (5 + draws.below(VOCAB as usize - 5) as u32) | if at % 2 == 0 { 1 << 31 } else { 0 };
+    let mut token =
+        |at: usize| (5 + draws.below(VOCAB as usize - 5) as u32) | if at.is_multiple_of(2) { 1 << 31 } else { 0 };
     [14, 9, 20].map(|len| Sequence::new((0..len).map(&mut token).collect())).to_vec()
 }
 
