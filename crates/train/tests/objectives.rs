@@ -122,7 +122,8 @@ fn every_objective_comes_to_the_same_bits() {
 #[test]
 fn every_objective_learns() {
     let corpus = Corpus::new(400, 60);
-    for (name, config) in objectives() {
+    // Untrained models say the same of everything, so that there is nothing for consistency to gain; its gradient has a check.
+    for (name, config) in objectives().into_iter().filter(|(name, _)| *name != "consistency") {
         // As few tokens as make many steps short.
         let config = PretrainConfig {
             num_tokens: arable_core::Count(40_000),
@@ -133,13 +134,12 @@ fn every_objective_learns() {
         let mut watch = Watch::default();
         corpus.pretrain_from(corpus.model_of(&small()), &config, (2, Precision::fastest()), &mut watch);
         let loss = |report: &StepReport| match name {
-            "mlm" | "contrastive" | "denoise" | "consistency" => report.loss,
+            "mlm" | "contrastive" | "denoise" => report.loss,
             _ => report.objectives.iter().filter(|(name, _)| *name != "generator").map(|(_, loss)| loss).sum(),
         };
         let mean = |steps: &[StepReport]| steps.iter().map(loss).sum::<f64>() / steps.len() as f64;
         let num = watch.steps.len();
         let (first, last) = (mean(&watch.steps[..5]), mean(&watch.steps[num - 5..]));
-        // Untrained models say the same of everything: consistency is what is left of it when they begin to say more.
-        assert!(if name == "consistency" { last.is_finite() } else { last < first }, "{name}: {first} -> {last}");
+        assert!(last < first, "{name}: {first} -> {last}");
     }
 }
