@@ -16,15 +16,15 @@ use crate::decide::{DecideError, Decision, Distinction};
 use crate::dedup::copies;
 use crate::gather::{ReadCounts, SourceCounts};
 use crate::held_out::{HeldOutError, keep_aside};
-use crate::look::{First, Look, Seen, Traits};
-use crate::near::{Hashes, Looked, RefusedPair, Shared, Similarity, near_copies};
+use crate::look::{First, Found, Look, Seen, Traits};
+use crate::near::{Bands, Hashes, Looked, RefusedPair, Shared, Similarity, near_copies};
 use crate::overlap::{HeldOutSet, Index, OverlapCounts};
 use crate::pii::{PiiCounts, PiiKind, remove_pii};
 use crate::read::ReadError;
 use crate::reject::{DropReason, Dropped};
 use crate::sample::{SampleError, Sampled, Values, sample};
 use crate::split::{Bound, Keys};
-use crate::split_check::{Placed, SplitCheck};
+use crate::split_check::{Place, SplitCheck};
 use crate::store::{Block, Documents, Quarantined, StoreError, Writer, each_line, line_of};
 use crate::words::{normalize, num_words, word_hashes};
 
@@ -219,10 +219,10 @@ pub fn curate(
     let (keep, by) = (keep.transpose()?, by.transpose()?);
     let decision = keep.as_ref();
     let look = Look { config, decision, distinction: by.as_ref(), attributes: material.attributes, index: &index };
-    let (seen, values) = look.at_all(material.documents)?;
+    let Found { seen, values, bands } = look.at_all(material.documents)?;
     let mut plan = Plan { config, index: &index, decision, fates: fates(&seen), seen, values, refused: vec![] };
     plan.drop_copies();
-    plan.drop_near_copies(material.documents, outputs.train.parent().unwrap_or(Path::new(".")))?;
+    plan.drop_near_copies(bands, material.documents, outputs.train.parent().unwrap_or(Path::new(".")))?;
     plan.drop_overlap();
     let sample = plan.drop_sampled_out(seed)?;
     let mut counts = plan.counts(material.counts);
@@ -237,16 +237,16 @@ impl From<DecideError> for CurateError {
     }
 }
 
-/// What becomes of a document.
+/// What becomes of a document. Others are named by their numbers, in four bytes: there may be many.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Train,
     HeldOut,
     /// For what shows in it alone.
     First,
-    ExactDuplicate(usize),
-    NormalizedDuplicate(usize),
-    NearDuplicate(usize, Similarity),
+    ExactDuplicate(u32),
+    NormalizedDuplicate(u32),
+    NearDuplicate(u32, Similarity),
     Overlap,
     SampledOut,
 }
@@ -254,13 +254,14 @@ enum Fate {
 impl Fate {
     fn copy_of(self) -> Option<usize> {
         match self {
-            Self::ExactDuplicate(of) | Self::NormalizedDuplicate(of) | Self::NearDuplicate(of, _) => Some(of),
+            Self::ExactDuplicate(of) | Self::NormalizedDuplicate(of) | Self::NearDuplicate(of, _) => Some(of as usize),
             Self::Train | Self::HeldOut | Self::First | Self::Overlap | Self::SampledOut => None,
         }
     }
 }
 
 fn fates(seen: &[Seen]) -> Vec<Fate> {
+    assert!(u32::try_from(seen.len()).is_ok(), "fewer than four billion documents");
     let fate = |seen: &Seen| if matches!(seen.first, First::Fine(_)) { Fate::Train } else { Fate::First };
     seen.iter().map(fate).collect()
 }
@@ -307,25 +308,24 @@ impl Plan<'_> {
         let order = self.order();
         if self.config.dedup.exact {
             for (idx, of) in copies(&order, |idx| self.traits(idx).text) {
-                self.fates[idx] = Fate::ExactDuplicate(of);
+                self.fates[idx] = Fate::ExactDuplicate(of as u32);
             }
         }
         if self.config.dedup.normalized {
             let order: Vec<usize> = order.into_iter().filter(|&idx| self.fates[idx] == Fate::Train).collect();
             for (idx, of) in copies(&order, |idx| self.traits(idx).words()) {
-                self.fates[idx] = Fate::NormalizedDuplicate(of);
+                self.fates[idx] = Fate::NormalizedDuplicate(of as u32);
             }
         }
     }
 
-    fn drop_near_copies(&mut self, documents: &Documents, folder: &Path) -> Result<(), CurateError> {
+    fn drop_near_copies(&mut self, bands: Bands, documents: &Documents, folder: &Path) -> Result<(), CurateError> {
         let Some(near) = &self.config.dedup.near else { return Ok(()) };
         let order = self.order();
-        let bands = |idx: usize| &self.traits(idx).bands[..];
-        let shared = Shared::new(near, order.iter().map(|&idx| bands(idx)));
-        let is_wanted = |idx: usize| self.fates[idx] == Fate::Train && shared.has_any(bands(idx));
+        let shared = Shared::new(near, &order, &bands);
+        let is_wanted = |idx: usize| self.fates[idx] == Fate::Train && shared.has_any(bands.of(idx));
         let runs = Runs::new(near, documents, folder, is_wanted)?;
-        let Looked { copies, refused } = near_copies(near, &order, &shared, bands, |idx| runs.of(idx))?;
+        let Looked { copies, refused } = near_copies(near, &order, &shared, &bands, |idx| runs.of(idx))?;
         let pair = |(idx, with, similarity): (usize, usize, _)| {
             let [document, with] = [idx, with].map(|idx| self.seen[idx].id.to_string());
             RefusedPair { document, with, similarity }
@@ -333,13 +333,7 @@ impl Plan<'_> {
         self.refused = refused.into_iter().map(pair).collect();
         self.refused.sort();
         for (idx, of, similarity) in copies {
-            self.fates[idx] = Fate::NearDuplicate(of, similarity);
-        }
-        // Nothing asks for them again, and they are a third of what is known of a document.
-        for seen in &mut self.seen {
-            if let First::Fine(traits) = &mut seen.first {
-                traits.bands = Box::default();
-            }
+            self.fates[idx] = Fate::NearDuplicate(of as u32, similarity);
         }
         Ok(())
     }
@@ -370,8 +364,8 @@ impl Plan<'_> {
         let copies = self.copies();
         let bound = Bound::new(&copies, |idx| self.traits(idx).keys.group);
         let keys: Vec<Keys> = left.iter().map(|&idx| bound.keys(idx, self.traits(idx).keys)).collect();
-        let days: Vec<Option<&str>> = left.iter().map(|&idx| self.traits(idx).day.as_deref()).collect();
-        let is_held_out = keep_aside(&self.config.held_out, &keys, &days, seed)?;
+        let day = |item: usize| self.traits(left[item]).day.as_deref();
+        let is_held_out = keep_aside(&self.config.held_out, &keys, day, seed)?;
         if !is_held_out.contains(&true) {
             return Err(CurateError::OneCluster { num_documents: left.len() });
         }
@@ -388,12 +382,11 @@ impl Plan<'_> {
     /// Looks at what is left, with the keys by which it was cut, beside the keys that it and its copies came with.
     fn look_at_split(&self, left: &[usize], keys: &[Keys], copies: &[(usize, usize)]) -> SplitCheck {
         let part = |idx: usize| usize::from(self.fates[idx] == Fate::HeldOut);
-        let day = |idx: usize| self.traits(idx).day.as_deref();
-        let items = left.iter().zip(keys).map(|(&idx, &keys)| Placed { keys, day: day(idx), part: part(idx) });
+        let place = |item: usize| Place { day: self.traits(left[item]).day.as_deref(), part: part(left[item]) };
         let own = left.iter().map(|&idx| (idx, idx));
         let copies = copies.iter().filter_map(|&(copy, of)| Some((copy, self.stands_for(of)?)));
-        let witness = |(idx, at)| Placed { keys: self.traits(idx).keys, day: None, part: part(at) };
-        SplitCheck::of(&["train", "held_out"], &items.collect::<Vec<_>>(), own.chain(copies).map(witness))
+        let witnesses = own.chain(copies).map(|(idx, at)| (self.traits(idx).keys, part(at)));
+        SplitCheck::of(&["train", "held_out"], keys, place, witnesses)
     }
 
     /// Copies that were dropped, and what each is a copy of.
@@ -438,7 +431,7 @@ impl Plan<'_> {
 
     /// Why a document is left out, if it is.
     fn reason(&self, idx: usize) -> Option<DropReason> {
-        let id = |of: usize| self.seen[of].id.to_string();
+        let id = |of: u32| self.seen[of as usize].id.to_string();
         Some(match (self.fates[idx], &self.seen[idx].first) {
             (Fate::Train | Fate::HeldOut, _) => return None,
             (_, First::TooShort(num_words)) => DropReason::TooShort { num_words: *num_words },

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::split::{Cluster, HELD_OUT_STREAM, Keys, clusters, cut_newest, hold_out, is_in, newest, part_of};
+use crate::split::{Clusters, HELD_OUT_STREAM, Keys, cut_newest, hold_out, newest, part_of};
 use crate::times::{Day, latest};
 
 /// What is kept aside: `0.02` of the documents, the newest (`{ newest = 0.02 }`), or those from a time on
@@ -125,42 +125,48 @@ impl Hint for HeldOutError {
     }
 }
 
-/// Which items to keep aside, given what they share and their days. Items that belong together stay on one side, and
+/// Which items to keep aside, given what they share and the day of each. Items that belong together stay on one side, and
 /// which side that is depends on them and on the seed, not on their order. None is kept aside when all belong together.
 ///
 /// # Errors
 /// When they are cut by time, and times do not allow it.
-pub(crate) fn keep_aside(
+pub(crate) fn keep_aside<'a>(
     held_out: &HeldOut,
     keys: &[Keys],
-    days: &[Option<&str>],
+    day: impl Fn(usize) -> Option<&'a str>,
     seed: Seed,
 ) -> Result<Vec<bool>, HeldOutError> {
     match held_out {
         HeldOut::Share(share) => Ok(hold_out(keys, *share, seed)),
-        HeldOut::Newer(newer) => Ok(is_in(&newer_ones(newer, clusters(keys), days, seed)?, keys.len())),
+        HeldOut::Newer(newer) => {
+            let clusters = Clusters::of(keys);
+            Ok(clusters.has(&newer_ones(newer, &clusters, day, keys.len(), seed)?))
+        }
     }
 }
 
 /// The clusters that are the newest.
-fn newer_ones(
+fn newer_ones<'a>(
     newer: &Newer,
-    clusters: Vec<Cluster>,
-    days: &[Option<&str>],
+    clusters: &Clusters,
+    day: impl Fn(usize) -> Option<&'a str>,
+    num_items: usize,
     seed: Seed,
-) -> Result<Vec<Cluster>, HeldOutError> {
-    let mut known: Vec<&str> = clusters.iter().filter_map(|cluster| newest(cluster, days)).collect();
+) -> Result<Vec<u32>, HeldOutError> {
+    let newest = |cluster: u32| newest(clusters.items(cluster), &day);
+    let mut known: Vec<&str> = clusters.all().into_iter().filter_map(newest).collect();
     known.sort_by_cached_key(|day| latest(day));
     let Some((oldest, last)) = known.first().zip(known.last()) else {
-        return Err(HeldOutError::NoTime { num_documents: days.len() });
+        return Err(HeldOutError::NoTime { num_documents: num_items });
     };
     match newer {
         Newer::Newest(share) => {
-            Ok(cut_newest(clusters, days, part_of(days.len(), *share), seed.stream(HELD_OUT_STREAM)).0)
+            let stream = seed.stream(HELD_OUT_STREAM);
+            Ok(cut_newest(clusters, clusters.all(), &day, part_of(num_items, *share), stream).0)
         }
         Newer::From(from) => {
-            let is_newer = |own: &Cluster| newest(own, days).is_some_and(|day| *latest(day) >= *from.as_str());
-            let (taken, left): (Vec<Cluster>, Vec<Cluster>) = clusters.into_iter().partition(is_newer);
+            let is_newer = |own: &u32| newest(*own).is_some_and(|day| *latest(day) >= *from.as_str());
+            let (taken, left): (Vec<u32>, Vec<u32>) = clusters.all().into_iter().partition(is_newer);
             let from = from.as_str().to_owned();
             if taken.is_empty() {
                 Err(HeldOutError::NoneNewer { from, newest: (*last).to_owned() })
@@ -182,8 +188,7 @@ mod tests {
     fn aside(which: &str, items: &[(Option<&str>, Option<&str>)]) -> Result<Vec<bool>, HeldOutError> {
         let keys: Vec<Keys> =
             (0..items.len()).map(|i| Keys::new(items[i].0, digest_of_words(&format!("text {i}")))).collect();
-        let days: Vec<_> = items.iter().map(|(_, day)| *day).collect();
-        keep_aside(&serde_json::from_str(which).unwrap(), &keys, &days, Seed(1))
+        keep_aside(&serde_json::from_str(which).unwrap(), &keys, |item| items[item].1, Seed(1))
     }
 
     #[test]

@@ -29,25 +29,25 @@ pub struct RefusedPair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Similarity {
     /// Runs that occur in both.
-    pub num_shared: usize,
+    pub num_shared: u32,
     /// Runs that occur in either.
-    pub num_all: usize,
+    pub num_all: u32,
 }
 
 impl Similarity {
     /// Between 0 and 1.
     pub fn value(self) -> f64 {
-        self.num_shared as f64 / self.num_all.max(1) as f64
+        f64::from(self.num_shared) / f64::from(self.num_all.max(1))
     }
 
     /// Of two sorted sets.
     fn of(a: &[u64], b: &[u64]) -> Self {
         let (mut i, mut j, mut num_shared) = (0, 0, 0);
         while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
-            num_shared += usize::from(x == y);
+            num_shared += u32::from(x == y);
             (i, j) = (i + usize::from(x <= y), j + usize::from(y <= x));
         }
-        Self { num_shared, num_all: a.len() + b.len() - num_shared }
+        Self { num_shared, num_all: (a.len() + b.len()) as u32 - num_shared }
     }
 }
 
@@ -58,6 +58,32 @@ pub(crate) struct Looked {
     pub(crate) copies: Vec<(usize, usize, Similarity)>,
     /// Pairs that are too different; both stay for all that.
     pub(crate) refused: Vec<(usize, usize, Similarity)>,
+}
+
+/// The bands of all documents, one after the other.
+#[derive(Default)]
+pub(crate) struct Bands {
+    keys: Vec<u32>,
+    /// Where those of each document end.
+    ends: Vec<u32>,
+}
+
+impl Bands {
+    /// Room for the bands of so many documents, and for no more: there may be many.
+    pub(crate) fn with_capacity(config: &NearConfig, num_documents: usize) -> Self {
+        Self { keys: Vec::with_capacity(config.num_bands * num_documents), ends: Vec::with_capacity(num_documents) }
+    }
+
+    /// Adds those of the next document.
+    pub(crate) fn push(&mut self, bands: &[u32]) {
+        self.keys.extend(bands);
+        self.ends.push(u32::try_from(self.keys.len()).expect("fewer than four billion bands"));
+    }
+
+    pub(crate) fn of(&self, idx: usize) -> &[u32] {
+        let start = idx.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.keys[start as usize..self.ends[idx] as usize]
+    }
 }
 
 /// The bands that more than one document has: only such pairs are worth a look. Nine bytes each, where a map takes ten times
@@ -72,10 +98,11 @@ pub(crate) struct Shared {
 impl Shared {
     const FILTER_BITS: usize = 1 << 24;
 
-    pub(crate) fn new<'a>(config: &NearConfig, documents: impl Iterator<Item = &'a [u32]> + Clone) -> Self {
+    /// Of the documents in `order`.
+    pub(crate) fn new(config: &NearConfig, order: &[usize], bands: &Bands) -> Self {
         let mut shared = Self { keys: Vec::new(), filter: vec![0; Self::FILTER_BITS / 64] };
         for band in 0..config.num_bands {
-            let mut all: Vec<u32> = documents.clone().filter_map(|bands| bands.get(band).copied()).collect();
+            let mut all: Vec<u32> = order.iter().filter_map(|&idx| bands.of(idx).get(band).copied()).collect();
             all.par_sort_unstable();
             let several = all.chunk_by(|a, b| a == b).filter(|equal| equal.len() > 1);
             shared.keys.extend(several.map(|equal| key_of(band, equal[0])));
@@ -130,19 +157,19 @@ impl Staying {
     }
 }
 
-/// Finds documents that are nearly equal to one before them in `order`. `bands` are those of each document, and `runs` gives
-/// a document's distinct runs of words, sorted.
-pub(crate) fn near_copies<'b, E>(
+/// Finds documents that are nearly equal to one before them in `order`. `runs` gives a document's distinct runs of words,
+/// sorted.
+pub(crate) fn near_copies<E>(
     config: &NearConfig,
     order: &[usize],
     shared: &Shared,
-    bands: impl Fn(usize) -> &'b [u32],
+    bands: &Bands,
     runs: impl Fn(usize) -> Result<Vec<u64>, E>,
 ) -> Result<Looked, E> {
     let mut staying = Staying { heads: vec![Staying::END; shared.keys.len()], links: Vec::new() };
     let mut looked = Looked::default();
     for (place, &idx) in order.iter().enumerate() {
-        let bands: Vec<usize> = shared.of(bands(idx)).collect();
+        let bands: Vec<usize> = shared.of(bands.of(idx)).collect();
         let places: BTreeSet<usize> = bands.iter().flat_map(|&band| staying.places(band)).collect();
         let own = if places.is_empty() { Vec::new() } else { runs(idx)? };
         let mut stays = true;
@@ -249,11 +276,11 @@ mod tests {
         let config = NearConfig::default();
         let hashes = Hashes::new(&config);
         let words: Vec<Vec<u64>> = texts.iter().map(|text| word_hashes(&normalize(text))).collect();
-        let bands: Vec<Vec<u32>> = words.iter().map(|words| hashes.bands(words)).collect();
-        let shared = Shared::new(&config, bands.iter().map(Vec::as_slice));
-        let own = |idx: usize| bands[idx].as_slice();
+        let mut bands = Bands::default();
+        words.iter().for_each(|words| bands.push(&hashes.bands(words)));
+        let shared = Shared::new(&config, order, &bands);
         let runs = |idx: usize| Ok::<_, std::convert::Infallible>(hashes.runs(&words[idx]));
-        near_copies(&config, order, &shared, own, runs).unwrap()
+        near_copies(&config, order, &shared, &bands, runs).unwrap()
     }
 
     fn in_order(texts: &[String]) -> Looked {

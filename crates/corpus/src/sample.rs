@@ -257,7 +257,7 @@ pub(crate) fn sample(
     let mut drawn = Vec::with_capacity(sampled.num_taken());
     for (own, mut places) in sampled.values.iter().zip(places.into_values()) {
         let id = |place: usize| documents[place].0;
-        places.sort_by_cached_key(|&place| (draw(stream, Digest::of(id(place).as_bytes())), id(place)));
+        places.sort_by_cached_key(|&place| (draw(stream, Digest::of(id(place).as_bytes()).into()), id(place)));
         drawn.extend(&places[..own.num_taken]);
     }
     Ok((sampled, drawn))

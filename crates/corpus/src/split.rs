@@ -1,110 +1,187 @@
 //! Cutting a set in two so that nothing that belongs together is cut apart.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
 
 use arable_core::{Digest, Example, Fraction, Seed, Stream};
 
 use crate::dedup::digest_of_words;
 use crate::times::latest;
 
-/// Items that belong together, directly or through others.
-pub(crate) struct Cluster {
-    /// Depends on the items' keys alone, not on their order.
-    key: Digest,
-    /// Indices of the items, rising.
-    pub(crate) items: Vec<usize>,
+/// What tells texts and groups apart: half a digest. There may be many, and of a billion, two are the same by chance once in
+/// 10^20 times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key([u8; 16]);
+
+impl From<Digest> for Key {
+    fn from(digest: Digest) -> Self {
+        Self(digest.as_bytes()[..16].try_into().expect("half of a digest"))
+    }
 }
 
 /// What an item shares with those that belong to it: its group, and its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
-    pub(crate) group: Option<Digest>,
-    pub(crate) words: Digest,
+    pub(crate) group: Option<Key>,
+    pub(crate) words: Key,
 }
 
 impl Keys {
     /// `words` as [`digest_of_words`] gives it.
     pub(crate) fn new(group: Option<&str>, words: Digest) -> Self {
-        Self { group: group.map(|group| Digest::of_json(&("group", group))), words }
+        Self { group: group.map(|group| Digest::of_json(&("group", group)).into()), words: words.into() }
     }
 
-    pub(crate) fn each(&self) -> impl Iterator<Item = Digest> {
-        self.group.into_iter().chain([self.words])
+    fn smallest(&self) -> Key {
+        self.group.map_or(self.words, |group| group.min(self.words))
     }
 }
 
-/// Puts items together that share their words or their group.
-pub(crate) fn clusters(keys: &[Keys]) -> Vec<Cluster> {
-    let mut parents: Vec<usize> = (0..keys.len()).collect();
-    let mut owners: HashMap<Digest, usize> = HashMap::new();
-    for (i, keys) in keys.iter().enumerate() {
-        for key in keys.each() {
-            join(&mut parents, *owners.entry(key).or_insert(i), i);
+/// Items that belong together, directly or through others: clusters, known by their numbers.
+pub(crate) struct Clusters {
+    /// Depend on the items' keys alone, not on their order.
+    keys: Vec<Key>,
+    /// Where the items of each begin, and where the last ones end.
+    starts: Vec<u32>,
+    /// The items of one after the other, rising in each.
+    items: Vec<u32>,
+}
+
+impl Clusters {
+    /// Puts items together that share their words or their group.
+    pub(crate) fn of(items: &[Keys]) -> Self {
+        let numbers = numbers(items);
+        let num_clusters = numbers.iter().max().map_or(0, |last| *last as usize + 1);
+        let (mut keys, mut starts) = (Vec::with_capacity(num_clusters), vec![0; num_clusters + 1]);
+        for (keys_of_item, &number) in items.iter().zip(&numbers) {
+            let own = keys_of_item.smallest();
+            match keys.get_mut(number as usize) {
+                Some(key) => *key = own.min(*key),
+                None => keys.push(own),
+            }
+            starts[number as usize + 1] += 1;
         }
+        (1..=num_clusters).for_each(|next| starts[next] += starts[next - 1]);
+        let (mut ends, mut sorted) = (starts.clone(), vec![0; items.len()]);
+        for (item, number) in (0..).zip(numbers) {
+            let end = &mut ends[number as usize];
+            sorted[*end as usize] = item;
+            *end += 1;
+        }
+        Self { keys, starts, items: sorted }
     }
-    let mut clusters: Vec<Cluster> = Vec::new();
-    let mut places: HashMap<usize, usize> = HashMap::new();
-    for (i, keys) in keys.iter().enumerate() {
-        let smallest = keys.each().min().expect("every item has the key of its text");
-        let place = *places.entry(root(&mut parents, i)).or_insert_with(|| {
-            clusters.push(Cluster { key: smallest, items: Vec::new() });
-            clusters.len() - 1
-        });
-        clusters[place].key = clusters[place].key.min(smallest);
-        clusters[place].items.push(i);
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
     }
-    clusters
+
+    /// The numbers of all.
+    pub(crate) fn all(&self) -> Vec<u32> {
+        (0..self.len() as u32).collect()
+    }
+
+    /// The items of one, rising.
+    pub(crate) fn items(&self, cluster: u32) -> impl ExactSizeIterator<Item = usize> + '_ {
+        let [start, end] = [0, 1].map(|next| self.starts[cluster as usize + next] as usize);
+        self.items[start..end].iter().map(|item| *item as usize)
+    }
+
+    /// What the order of clusters is drawn by, and what decides between equal draws.
+    fn drawn(&self, stream: Stream, cluster: u32) -> (u64, Key) {
+        let key = self.keys[cluster as usize];
+        (draw(stream, key), key)
+    }
+
+    /// For each item, whether it is in one of these clusters.
+    pub(crate) fn has(&self, clusters: &[u32]) -> Vec<bool> {
+        let mut has = vec![false; self.items.len()];
+        clusters.iter().flat_map(|cluster| self.items(*cluster)).for_each(|item| has[item] = true);
+        has
+    }
 }
 
-fn root(parents: &mut [usize], mut i: usize) -> usize {
-    while parents[i] != i {
-        parents[i] = parents[parents[i]];
-        i = parents[i];
+/// The number of each item's cluster, in the order of their first items.
+fn numbers(items: &[Keys]) -> Vec<u32> {
+    let num_items = u32::try_from(items.len()).expect("fewer than four billion items");
+    let mut parents: Vec<u32> = (0..num_items).collect();
+    join_equal(&mut parents, items.iter().map(|keys| Some(keys.words)));
+    join_equal(&mut parents, items.iter().map(|keys| keys.group));
+    for item in 0..items.len() {
+        parents[item] = root(&mut parents, item as u32);
     }
-    i
+    // A root is the first item of its cluster, so that it has its number before others ask for it.
+    let mut num_clusters = 0;
+    for item in 0..items.len() {
+        parents[item] = if parents[item] == item as u32 {
+            num_clusters += 1;
+            num_clusters - 1
+        } else {
+            parents[parents[item] as usize]
+        };
+    }
+    parents
 }
 
-fn join(parents: &mut [usize], i: usize, j: usize) {
-    let (a, b) = (root(parents, i), root(parents, j));
-    parents[a.max(b)] = a.min(b);
+/// Puts items with equal keys together. Sorted pairs take a third of the memory of a map.
+fn join_equal(parents: &mut [u32], keys: impl Iterator<Item = Option<Key>>) {
+    let mut owners: Vec<(Key, u32)> = Vec::with_capacity(parents.len());
+    owners.extend((0..).zip(keys).filter_map(|(item, key)| Some((key?, item))));
+    owners.sort_unstable();
+    owners.windows(2).filter(|two| two[0].0 == two[1].0).for_each(|two| join(parents, two[0].1, two[1].1));
+}
+
+fn root(parents: &mut [u32], mut item: u32) -> u32 {
+    while parents[item as usize] != item {
+        parents[item as usize] = parents[parents[item as usize] as usize];
+        item = parents[item as usize];
+    }
+    item
+}
+
+fn join(parents: &mut [u32], one: u32, other: u32) {
+    let (a, b) = (root(parents, one), root(parents, other));
+    parents[a.max(b) as usize] = a.min(b);
 }
 
 /// Groups that are one because of copies: what a copy that was dropped belonged to, the text that stays for it belongs to
 /// as well.
 pub(crate) struct Bound {
-    by_item: HashMap<usize, Digest>,
-    by_group: HashMap<Digest, Digest>,
+    /// Items that are tied to others, rising, with the group of all that are.
+    by_item: Vec<(usize, Option<Key>)>,
+    /// Groups of such items, rising, with the one that stands for them.
+    by_group: Vec<(Key, Key)>,
 }
 
 impl Bound {
     /// From pairs of a copy and what it is a copy of, which may be a copy itself, and from the group of each.
-    pub(crate) fn new(copies: &[(usize, usize)], group: impl Fn(usize) -> Option<Digest>) -> Self {
-        let items: BTreeSet<usize> = copies.iter().flat_map(|&(copy, of)| [copy, of]).collect();
-        let items: Vec<usize> = items.into_iter().collect();
-        let place = |item: &usize| items.binary_search(item).expect("every item is listed");
-        let mut parents: Vec<usize> = (0..items.len()).collect();
+    pub(crate) fn new(copies: &[(usize, usize)], group: impl Fn(usize) -> Option<Key>) -> Self {
+        let mut items: Vec<usize> = copies.iter().flat_map(|&(copy, of)| [copy, of]).collect();
+        items.sort_unstable();
+        items.dedup();
+        let place = |item: &usize| items.binary_search(item).expect("every item is listed") as u32;
+        let mut parents: Vec<u32> = (0..items.len() as u32).collect();
         copies.iter().for_each(|(copy, of)| join(&mut parents, place(copy), place(of)));
-        let grouped = items.iter().enumerate().filter_map(|(i, &item)| Some((i, group(item)?)));
-        let grouped: Vec<(usize, Digest)> = grouped.collect();
-        let mut owners: HashMap<Digest, usize> = HashMap::new();
-        grouped.iter().for_each(|&(i, group)| join(&mut parents, *owners.entry(group).or_insert(i), i));
-        let roots: Vec<usize> = (0..items.len()).map(|i| root(&mut parents, i)).collect();
-        let mut smallest: HashMap<usize, Digest> = HashMap::new();
-        for &(i, group) in &grouped {
-            let least = smallest.entry(roots[i]).or_insert(group);
-            *least = group.min(*least);
+        join_equal(&mut parents, items.iter().map(|&item| group(item)));
+        let mut smallest: Vec<Option<Key>> = vec![None; items.len()];
+        for (place, &item) in items.iter().enumerate() {
+            let root = root(&mut parents, place as u32) as usize;
+            smallest[root] = smallest[root].into_iter().chain(group(item)).min();
         }
-        let of_item = |(&item, root): (&usize, &usize)| Some((item, *smallest.get(root)?));
-        let by_item = items.iter().zip(&roots).filter_map(of_item).collect();
-        let by_group = grouped.into_iter().map(|(i, group)| (group, smallest[&roots[i]])).collect();
+        let mut of_place = |place: usize| smallest[root(&mut parents, place as u32) as usize];
+        let by_item: Vec<_> = items.iter().enumerate().map(|(place, &item)| (item, of_place(place))).collect();
+        let mut by_group: Vec<_> = by_item.iter().filter_map(|&(item, least)| Some((group(item)?, least?))).collect();
+        by_group.sort_unstable();
+        by_group.dedup();
         Self { by_item, by_group }
     }
 
     /// The keys of an item, with the group that it belongs to by all that is known.
     pub(crate) fn keys(&self, item: usize, keys: Keys) -> Keys {
-        let of_group = || keys.group.map(|group| self.by_group.get(&group).copied().unwrap_or(group));
-        Keys { group: self.by_item.get(&item).copied().or_else(of_group), ..keys }
+        let of_item = || Some(self.by_item[self.by_item.binary_search_by_key(&item, |(item, _)| *item).ok()?].1?);
+        let of_group = |group| match self.by_group.binary_search_by_key(&group, |(group, _)| *group) {
+            Ok(at) => self.by_group[at].1,
+            Err(_) => group,
+        };
+        Keys { group: of_item().or_else(|| keys.group.map(of_group)), ..keys }
     }
 }
 
@@ -112,74 +189,71 @@ impl Bound {
 /// or that `may_take` keeps back are passed over. Where every cluster is too large, the smallest one is taken, as
 /// long as another is left. Returns what was taken and what was left.
 pub(crate) fn cut(
-    mut clusters: Vec<Cluster>,
+    clusters: &Clusters,
+    mut order: Vec<u32>,
     num_items: usize,
     stream: Stream,
-    mut may_take: impl FnMut(&Cluster) -> bool,
-) -> (Vec<Cluster>, Vec<Cluster>) {
-    clusters.sort_by_cached_key(|cluster| (draw(stream, cluster.key), cluster.key));
-    let (mut taken, mut left) = (Vec::new(), Vec::new());
+    mut may_take: impl FnMut(u32) -> bool,
+) -> (Vec<u32>, Vec<u32>) {
+    order.sort_by_cached_key(|cluster| clusters.drawn(stream, *cluster));
+    let (mut taken, mut left) = (Vec::new(), Vec::with_capacity(order.len()));
     let mut num_free = num_items.max(1);
-    for cluster in clusters {
-        if cluster.items.len() <= num_free && may_take(&cluster) {
-            num_free -= cluster.items.len();
+    for cluster in order {
+        if clusters.items(cluster).len() <= num_free && may_take(cluster) {
+            num_free -= clusters.items(cluster).len();
             taken.push(cluster);
         } else {
             left.push(cluster);
         }
     }
     if taken.is_empty() && left.len() > 1 {
-        let mut order: Vec<usize> = (0..left.len()).collect();
-        order.sort_by_key(|i| left[*i].items.len());
-        let smallest = order.into_iter().find(|i| may_take(&left[*i]));
-        taken.extend(smallest.map(|i| left.remove(i)));
+        let mut places: Vec<usize> = (0..left.len()).collect();
+        places.sort_by_key(|place| clusters.items(left[*place]).len());
+        let smallest = places.into_iter().find(|place| may_take(left[*place]));
+        taken.extend(smallest.map(|place| left.remove(place)));
     }
     (taken, left)
 }
 
 /// A number drawn for what has this key.
-pub(crate) fn draw(stream: Stream, key: Digest) -> u64 {
-    let half =
-        |range: std::ops::Range<usize>| u64::from_le_bytes(key.as_bytes()[range].try_into().expect("eight bytes"));
+pub(crate) fn draw(stream: Stream, Key(key): Key) -> u64 {
+    let half = |range: std::ops::Range<usize>| u64::from_le_bytes(key[range].try_into().expect("eight bytes"));
     stream.at(half(0..8), half(8..16)).bits()
 }
 
-/// The newest day of a cluster's items; none where no item has one.
-pub(crate) fn newest<'a>(cluster: &Cluster, days: &[Option<&'a str>]) -> Option<&'a str> {
-    cluster.items.iter().filter_map(|&i| days[i]).max_by_key(|day| latest(day))
+/// The newest day of items; none where no item has one.
+pub(crate) fn newest<'a>(
+    items: impl Iterator<Item = usize>,
+    day: impl Fn(usize) -> Option<&'a str>,
+) -> Option<&'a str> {
+    items.filter_map(day).max_by_key(|day| latest(day))
 }
 
 /// Takes whole clusters, the newest first, until there are `num_items` items; of equally new ones, in an order drawn for
 /// each. A cluster is as new as its newest item: what is taken may be older than what is left, never the other way
 /// round. Clusters without a day are left, and at least one is. Returns what was taken and what was left.
-pub(crate) fn cut_newest(
-    mut clusters: Vec<Cluster>,
-    days: &[Option<&str>],
+pub(crate) fn cut_newest<'a>(
+    clusters: &Clusters,
+    mut order: Vec<u32>,
+    day: impl Fn(usize) -> Option<&'a str>,
     num_items: usize,
     stream: Stream,
-) -> (Vec<Cluster>, Vec<Cluster>) {
-    let time = |cluster: &Cluster| newest(cluster, days).map(latest);
-    clusters.sort_by_cached_key(|cluster| (Reverse(time(cluster)), draw(stream, cluster.key), cluster.key));
-    let most = clusters.iter().filter(|cluster| time(cluster).is_some()).count().min(clusters.len().saturating_sub(1));
+) -> (Vec<u32>, Vec<u32>) {
+    let time = |cluster: &u32| newest(clusters.items(*cluster), &day).map(latest);
+    order.sort_by_cached_key(|cluster| (Reverse(time(cluster)), clusters.drawn(stream, *cluster)));
+    let most = order.iter().filter(|cluster| time(cluster).is_some()).count().min(order.len().saturating_sub(1));
     let (mut num_taken, mut num_items_taken) = (0, 0);
     while num_taken < most && num_items_taken < num_items.max(1) {
-        num_items_taken += clusters[num_taken].items.len();
+        num_items_taken += clusters.items(order[num_taken]).len();
         num_taken += 1;
     }
-    let left = clusters.split_off(num_taken);
-    (clusters, left)
+    let left = order.split_off(num_taken);
+    (order, left)
 }
 
 /// How many of `num_items` items a part is.
 pub(crate) fn part_of(num_items: usize, part: Fraction) -> usize {
     (part.get() * num_items as f64).round() as usize
-}
-
-/// For each of `num_items` items, whether it is in one of the clusters.
-pub(crate) fn is_in(clusters: &[Cluster], num_items: usize) -> Vec<bool> {
-    let mut is_in = vec![false; num_items];
-    clusters.iter().flat_map(|cluster| &cluster.items).for_each(|i| is_in[*i] = true);
-    is_in
 }
 
 /// What decides about documents kept aside.
@@ -188,13 +262,14 @@ pub(crate) const HELD_OUT_STREAM: &str = "held out documents";
 /// Which items to keep aside. Items that belong together stay on one side, and which side that is depends on them and on
 /// the seed, not on their order. Nothing is kept aside when all belong together.
 pub(crate) fn hold_out(keys: &[Keys], fraction: Fraction, seed: Seed) -> Vec<bool> {
-    let clusters = clusters(keys);
+    let clusters = Clusters::of(keys);
     let mut num_left = clusters.len();
-    let (taken, _) = cut(clusters, part_of(keys.len(), fraction), seed.stream(HELD_OUT_STREAM), |_| {
+    let num_items = part_of(keys.len(), fraction);
+    let (taken, _) = cut(&clusters, clusters.all(), num_items, seed.stream(HELD_OUT_STREAM), |_| {
         num_left -= 1;
         num_left > 0
     });
-    is_in(&taken, keys.len())
+    clusters.has(&taken)
 }
 
 /// The fold of each example, out of `num_folds` of about equal size, for cross-validation. Examples of equal words or of
@@ -204,14 +279,14 @@ pub(crate) fn hold_out(keys: &[Keys], fraction: Fraction, seed: Seed) -> Vec<boo
 /// When there is no fold.
 pub fn folds(examples: &[Example], num_folds: usize, seed: Seed) -> Vec<usize> {
     assert!(num_folds > 0, "a fold to put examples in");
-    let mut clusters = clusters(&examples.iter().map(keys_of_example).collect::<Vec<_>>());
-    let stream = seed.stream("folds");
-    clusters.sort_by_cached_key(|cluster| (draw(stream, cluster.key), cluster.key));
+    let clusters = Clusters::of(&examples.iter().map(keys_of_example).collect::<Vec<_>>());
+    let (mut order, stream) = (clusters.all(), seed.stream("folds"));
+    order.sort_by_cached_key(|cluster| clusters.drawn(stream, *cluster));
     let (mut sizes, mut folds) = (vec![0; num_folds], vec![0; examples.len()]);
-    for cluster in clusters {
+    for cluster in order {
         let smallest = (0..num_folds).min_by_key(|&fold| sizes[fold]).expect("there is a fold");
-        sizes[smallest] += cluster.items.len();
-        cluster.items.iter().for_each(|&idx| folds[idx] = smallest);
+        sizes[smallest] += clusters.items(cluster).len();
+        clusters.items(cluster).for_each(|idx| folds[idx] = smallest);
     }
     folds
 }
@@ -226,7 +301,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::split_check::{Placed, SplitCheck};
+    use crate::split_check::{Place, SplitCheck};
 
     fn items() -> impl Strategy<Value = Vec<Keys>> {
         let row = (prop::option::of(0_u8..12), 0_u16..60, any::<bool>());
@@ -275,12 +350,13 @@ mod tests {
             let years: Vec<Option<String>> = years.into_iter().map(|year| year.map(|year| year.to_string())).collect();
             let taken = |order: &[usize]| {
                 let keys: Vec<Keys> = order.iter().map(|&at| items[at]).collect();
-                let days: Vec<Option<&str>> = order.iter().map(|&at| years[at].as_deref()).collect();
-                let (taken, left) = cut_newest(clusters(&keys), &days, num, Seed(seed).stream("test"));
-                let is_taken = is_in(&taken, keys.len());
-                let placed = |(i, keys): (usize, &Keys)| Placed { keys: *keys, day: days[i], part: is_taken[i].into() };
-                let check = SplitCheck::of(&["old", "new"], &keys.iter().enumerate().map(placed).collect::<Vec<_>>(), []);
-                let last = taken.last().map_or(0, |cluster| cluster.items.len());
+                let day = |i: usize| years[order[i]].as_deref();
+                let clusters = Clusters::of(&keys);
+                let (taken, left) = cut_newest(&clusters, clusters.all(), day, num, Seed(seed).stream("test"));
+                let is_taken = clusters.has(&taken);
+                let place = |i: usize| Place { day: day(i), part: is_taken[i].into() };
+                let check = SplitCheck::of(&["old", "new"], &keys, place, std::iter::empty());
+                let last = taken.last().map_or(0, |cluster| clusters.items(*cluster).len());
                 (is_taken, check, last, left.len())
             };
             let order: Vec<usize> = (0..items.len()).collect();
@@ -315,7 +391,7 @@ mod tests {
         // 1 and 2 are copies of 0, 4 is one of 3, 6 is one of 5 which is one of 3.
         let groups = [None, group("a"), group("b"), group("c"), None, None, group("b"), group("b"), group("d"), None];
         let bound = Bound::new(&[(1, 0), (2, 1), (4, 3), (5, 3), (6, 5)], |item| groups[item]);
-        let of = |item: usize| bound.keys(item, Keys { group: groups[item], words: digest_of_words("") }).group;
+        let of = |item: usize| bound.keys(item, Keys { group: groups[item], words: digest_of_words("").into() }).group;
         for item in [1, 2, 3, 4, 5, 6, 7] {
             assert_eq!(of(item), of(0), "{item} has group b or is tied to what has it");
         }

@@ -1,11 +1,8 @@
 //! A look at a split once it is made: the proof that it cuts nothing apart.
 
-use std::collections::{BTreeSet, HashMap};
-
-use arable_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::split::{Keys, clusters, newest};
+use crate::split::{Clusters, Key, Keys, newest};
 use crate::times::latest;
 
 /// What a look at the parts of a split finds, once they are made.
@@ -36,43 +33,49 @@ pub struct Border {
     pub num_moved: usize,
 }
 
-/// An item of a split: what it shares, its day where parts are cut by time, and the number of its part.
-pub(crate) struct Placed<'a> {
-    pub(crate) keys: Keys,
+/// Where an item of a split is: its day where parts are cut by time, and the number of its part.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
     pub(crate) day: Option<&'a str>,
     pub(crate) part: usize,
 }
 
 impl SplitCheck {
     /// Looks at every item of parts that were cut, the oldest first where they are cut by time. `witnesses` must not cross
-    /// either: what was dropped as a copy of an item, where that stands, and items with the keys that they came with.
+    /// either: what was dropped as a copy of an item, with the part where that stands, and items with the keys that they
+    /// came with.
     pub(crate) fn of<'a>(
         parts: &[&str],
-        items: &[Placed<'_>],
-        witnesses: impl IntoIterator<Item = Placed<'a>>,
+        items: &[Keys],
+        place: impl Fn(usize) -> Place<'a>,
+        witnesses: impl Iterator<Item = (Keys, usize)> + Clone,
     ) -> Self {
-        let clusters = clusters(&items.iter().map(|item| item.keys).collect::<Vec<_>>());
-        let groups: BTreeSet<Digest> = items.iter().filter_map(|item| item.keys.group).collect();
+        let clusters = Clusters::of(items);
+        let mut groups: Vec<Key> = items.iter().filter_map(|keys| keys.group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        let all = items.iter().enumerate().map(|(item, keys)| (*keys, place(item).part)).chain(witnesses);
+        let of_groups = all.clone().filter_map(|(keys, part)| Some((keys.group?, part)));
+        let of_words = all.map(|(keys, part)| (keys.words, part));
         let mut check = Self {
             num_clusters: clusters.len(),
             num_groups: groups.len(),
-            num_crossings: num_crossing_keys(
-                items.iter().map(place).chain(witnesses.into_iter().map(|own| place(&own))),
-            ),
+            num_crossings: num_crossing(of_groups) + num_crossing(of_words),
             ..Self::default()
         };
-        let days: Vec<Option<&str>> = items.iter().map(|item| item.day).collect();
-        if days.iter().all(Option::is_none) {
+        let day = |item: usize| place(item).day;
+        let timed = || (0..items.len()).filter_map(|item| Some((place(item).part, latest(day(item)?))));
+        let num_timed = timed().count();
+        if num_timed == 0 {
             return check;
         }
-        check.num_untimed = days.iter().filter(|day| day.is_none()).count();
+        check.num_untimed = items.len() - num_timed;
         for (part, name) in parts.iter().enumerate().skip(1) {
-            let own = clusters.iter().filter(|cluster| items[cluster.items[0]].part == part);
-            let Some(from) = own.filter_map(|cluster| newest(cluster, &days)).min_by_key(|day| latest(day)) else {
-                continue;
-            };
+            let is_own = |cluster: &u32| clusters.items(*cluster).any(|item| place(item).part == part);
+            let own = clusters.all().into_iter().filter(is_own);
+            let days = own.filter_map(|cluster| newest(clusters.items(cluster), day));
+            let Some(from) = days.min_by_key(|day| latest(day)) else { continue };
             let border = latest(from);
-            let timed = || items.iter().filter_map(|item| Some((item.part, latest(item.day?))));
             check.num_crossings += timed().filter(|(own, day)| *own < part && *day > border).count();
             let num_moved = timed().filter(|(own, day)| *own == part && *day < border).count();
             check.borders.push(Border { part: (*name).to_owned(), from: from.to_owned(), num_moved });
@@ -81,22 +84,12 @@ impl SplitCheck {
     }
 }
 
-fn place(item: &Placed<'_>) -> (Keys, usize) {
-    (item.keys, item.part)
-}
-
-/// Texts and groups that stand in more than one part.
-fn num_crossing_keys(items: impl Iterator<Item = (Keys, usize)>) -> usize {
-    let mut parts: HashMap<Digest, usize> = HashMap::new();
-    let mut crossing = BTreeSet::new();
-    for (keys, part) in items {
-        for key in keys.each() {
-            if *parts.entry(key).or_insert(part) != part {
-                crossing.insert(key);
-            }
-        }
-    }
-    crossing.len()
+/// Keys that stand in more than one part.
+fn num_crossing(keys: impl Iterator<Item = (Key, usize)> + Clone) -> usize {
+    let mut all: Vec<(Key, u32)> = Vec::with_capacity(keys.clone().count());
+    all.extend(keys.map(|(key, part)| (key, part as u32)));
+    all.sort_unstable();
+    all.chunk_by(|a, b| a.0 == b.0).filter(|same| same[0].1 != same[same.len() - 1].1).count()
 }
 
 #[cfg(test)]
@@ -107,8 +100,12 @@ mod tests {
     #[test]
     fn a_bad_split_is_seen() {
         let keys = |group: Option<&str>, text: &str| Keys::new(group, digest_of_words(text));
-        let item = |keys, day, part| Placed { keys, day, part };
-        let check = |items: &[Placed<'_>]| SplitCheck::of(&["train", "dev", "test"], items, []);
+        let item = |keys, day, part| (keys, Place { day, part });
+        let of = |items: &[(Keys, Place<'_>)], copy: Option<(Keys, usize)>| {
+            let keys: Vec<Keys> = items.iter().map(|(keys, _)| *keys).collect();
+            SplitCheck::of(&["train", "dev", "test"], &keys, |item| items[item].1, copy.into_iter())
+        };
+        let check = |items: &[(Keys, Place<'_>)]| of(items, None);
         let found = check(&[
             item(keys(Some("a"), "one"), None, 0),
             item(keys(Some("a"), "two"), None, 1),
@@ -118,7 +115,7 @@ mod tests {
         assert_eq!((found.num_clusters, found.num_groups, found.num_crossings), (2, 1, 2));
         assert!(found.borders.is_empty() && found.num_untimed == 0);
         let own = [item(keys(None, "one"), None, 0), item(keys(Some("a"), "two"), None, 1)];
-        let copy = |part| SplitCheck::of(&["train", "dev"], &own, [item(keys(Some("a"), "one more"), None, part)]);
+        let copy = |part| of(&own, Some((keys(Some("a"), "one more"), part)));
         assert_eq!((copy(1).num_crossings, copy(0).num_crossings), (0, 1), "group a stands in both through a copy");
         let found = check(&[
             item(keys(None, "one"), Some("2015"), 0),

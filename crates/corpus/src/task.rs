@@ -16,8 +16,8 @@ use crate::ids::UniqueIds;
 use crate::read::{ReadError, check_rejects};
 use crate::reject::{Reject, RejectReason};
 use crate::rows::{FieldWatch, Fields, RowReader, Rows, name_of, names_of, text_of, words_of};
-use crate::split::{Cluster, clusters, cut, cut_newest, keys_of_example, part_of};
-use crate::split_check::{Placed, SplitCheck};
+use crate::split::{Clusters, Keys, cut, cut_newest, keys_of_example, part_of};
+use crate::split_check::{Place, SplitCheck};
 use crate::times::day;
 
 /// A task that cannot be used.
@@ -480,18 +480,19 @@ fn cut_missing(
     if by_time && days.iter().all(Option::is_none) {
         return Err(TaskError::NoTime { task: name.to_owned(), num_examples: train.len() });
     }
-    let mut left = clusters(&train.iter().map(|found| keys_of_example(&found.example)).collect::<Vec<_>>());
+    let clusters = Clusters::of(&keys_of(&train));
+    let mut left = clusters.all();
     let mut labels = LabelCounts::new(&train);
     let mut parts = vec![0_usize; train.len()];
     for (part, is_cut, share) in [(2, test.is_none(), config.split.test), (1, dev.is_none(), config.split.dev)] {
         if is_cut {
             let (num, stream) = (part_of(train.len(), share), seed.stream(&format!("split {name} {part}")));
             let (taken, rest) = if by_time {
-                cut_newest(left, &days, num, stream)
+                cut_newest(&clusters, left, |i| days[i], num, stream)
             } else {
-                cut(left, num, stream, |cluster| labels.take(&train, cluster))
+                cut(&clusters, left, num, stream, |cluster| labels.take(&train, clusters.items(cluster)))
             };
-            taken.iter().flat_map(|cluster| &cluster.items).for_each(|i| parts[*i] = part);
+            taken.iter().flat_map(|cluster| clusters.items(*cluster)).for_each(|i| parts[i] = part);
             left = rest;
         }
     }
@@ -507,17 +508,20 @@ fn cut_missing(
     Ok(out)
 }
 
+fn keys_of(found: &[Found]) -> Vec<Keys> {
+    found.iter().map(|found| keys_of_example(&found.example)).collect()
+}
+
 /// Looks at the parts of a task; at times, where they were cut by time.
 fn check(parts: &[Vec<Found>; 3], by_time: bool) -> SplitCheck {
-    let mut items = Vec::new();
+    let keys: Vec<Keys> = parts.iter().flat_map(|own| keys_of(own)).collect();
+    let mut places = Vec::with_capacity(keys.len());
     for (part, own) in parts.iter().enumerate() {
-        items.extend(own.iter().map(|found| Placed {
-            keys: keys_of_example(&found.example),
-            day: found.time.as_deref().filter(|_| by_time).and_then(day),
-            part,
-        }));
+        places.extend(
+            own.iter().map(|found| Place { day: found.time.as_deref().filter(|_| by_time).and_then(day), part }),
+        );
     }
-    SplitCheck::of(&["train", "dev", "test"], &items, [])
+    SplitCheck::of(&["train", "dev", "test"], &keys, |item| places[item], std::iter::empty())
 }
 
 /// How many training examples are left of each label.
@@ -533,9 +537,9 @@ impl LabelCounts {
     }
 
     /// Takes a cluster's labels away, unless that would leave training without one of them.
-    fn take(&mut self, train: &[Found], cluster: &Cluster) -> bool {
+    fn take(&mut self, train: &[Found], cluster: impl Iterator<Item = usize>) -> bool {
         let mut taken: BTreeMap<&String, usize> = BTreeMap::new();
-        for label in cluster.items.iter().flat_map(|i| train[*i].example.target.labels()) {
+        for label in cluster.flat_map(|i| train[i].example.target.labels()) {
             *taken.entry(label).or_default() += 1;
         }
         if taken.iter().any(|(label, count)| self.0.get(*label) <= Some(count)) {
