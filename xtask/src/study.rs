@@ -65,8 +65,10 @@ pub fn run(path: &Path, data: &Path) -> Result<()> {
     let mut beside: Vec<(String, Numbers)> = baselines.iter().map(|(name, _)| (name.clone(), Numbers::new())).collect();
     for seed in &study.seeds {
         for (idx, arm) in study.arm.iter().enumerate() {
-            let results = one(&study, arm, *seed, &program, data, &out)?;
+            let folder = one(&study, arm, *seed, &program, data, &out)?;
+            let results: Value = serde_json::from_slice(&fs::read(folder.join("results.json"))?)?;
             add(&mut found[idx].1, scores(&results, "pretrained", &study.budgets).chain(costs(&results)));
+            add(&mut found[idx].1, adaptation(&results, &folder)?.into_iter());
             if idx == 0 && study.baselines {
                 for ((_, key), (_, numbers)) in baselines.iter().zip(&mut beside) {
                     add(numbers, scores(&results, key, &study.budgets));
@@ -82,8 +84,8 @@ pub fn run(path: &Path, data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One run of one arm: its results.
-fn one(study: &Study, arm: &Arm, seed: u64, program: &Path, data: &Path, out: &Path) -> Result<Value> {
+/// One run of one arm: its folder.
+fn one(study: &Study, arm: &Arm, seed: u64, program: &Path, data: &Path, out: &Path) -> Result<PathBuf> {
     let config = workspace_root().join(arm.config.as_ref().unwrap_or(&study.config));
     let name = format!("{}-{seed}", arm.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     let mut command = Command::new(program);
@@ -95,7 +97,7 @@ fn one(study: &Study, arm: &Arm, seed: u64, program: &Path, data: &Path, out: &P
     // A gate that does not hold is a result, too.
     let status = command.status().context("start arable")?;
     ensure!(matches!(status.code(), Some(0 | 3)), "{name} failed: {status}");
-    Ok(serde_json::from_slice(&fs::read(out.join(name).join("results.json"))?)?)
+    Ok(out.join(name))
 }
 
 fn add(numbers: &mut Numbers, found: impl Iterator<Item = (String, f64)>) {
@@ -125,6 +127,26 @@ fn costs(results: &Value) -> impl Iterator<Item = (String, f64)> {
     let losses = losses.filter_map(|(source, ends)| Some((format!("held-out loss, {source}"), ends[1].as_f64()?)));
     let seconds = pretraining["wall_s"].as_f64().map(|seconds| ("pretraining, s".to_owned(), seconds));
     losses.chain(seconds).collect::<Vec<_>>().into_iter()
+}
+
+/// What learning a task costs: the mean time of one model, tests too, and the weights that are kept of it.
+fn adaptation(results: &Value, folder: &Path) -> Result<Vec<(String, f64)>> {
+    let mut rows = Vec::new();
+    for task in results["tasks"].as_array().into_iter().flatten() {
+        let name = task["name"].as_str().context("a task has a name")?;
+        let cells = task["cells"].as_array().into_iter().flatten().filter(|cell| cell["arm"] == "pretrained");
+        let times: Vec<f64> = cells.filter_map(|cell| cell["wall_s"].as_f64()).collect();
+        rows.push((format!("{name}, s"), mean(&times)));
+        let files = ["adapter", "export"].map(|kept| folder.join(format!("adapt-{name}")).join(kept));
+        for file in files.iter().filter(|kept| kept.exists()).map(fs::read_dir).collect::<Result<Vec<_>, _>>()? {
+            let weights = file
+                .filter_map(Result::ok)
+                .filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"));
+            let bytes: u64 = weights.map(|file| file.metadata().map_or(0, |file| file.len())).sum();
+            rows.push((format!("{name}, MB"), bytes as f64 / 1e6));
+        }
+    }
+    Ok(rows)
 }
 
 /// A row for each number: means over seeds, and differences from the first arm with 95 % intervals over the same seeds.
