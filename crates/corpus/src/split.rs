@@ -176,7 +176,7 @@ impl Bound {
 
     /// The keys of an item, with the group that it belongs to by all that is known.
     pub(crate) fn keys(&self, item: usize, keys: Keys) -> Keys {
-        let of_item = || Some(self.by_item[self.by_item.binary_search_by_key(&item, |(item, _)| *item).ok()?].1?);
+        let of_item = || self.by_item[self.by_item.binary_search_by_key(&item, |(item, _)| *item).ok()?].1;
         let of_group = |group| match self.by_group.binary_search_by_key(&group, |(group, _)| *group) {
             Ok(at) => self.by_group[at].1,
             Err(_) => group,
