@@ -51,7 +51,7 @@ fn write(domain: &Domain, num_bytes: u64) -> u64 {
 /// Everything from raw files to a vocabulary and shards, with memory for a quarter of the text. `ARABLE_MEMORY_MIB` says how
 /// much that is; keys of documents are a tenth of the text, so that it has to be some hundred.
 #[test]
-#[ignore = "two gigabytes, a quarter of an hour with --release"]
+#[ignore = "two gigabytes; with --release more than an hour on one busy core"]
 fn a_corpus_of_four_times_the_memory_passes() {
     let limit_mib: u64 = std::env::var("ARABLE_MEMORY_MIB").map_or(600, |mib| mib.parse().unwrap());
     let domain = Domain::new();
