@@ -137,14 +137,16 @@ fn adaptation(results: &Value, folder: &Path) -> Result<Vec<(String, f64)>> {
         let cells = task["cells"].as_array().into_iter().flatten().filter(|cell| cell["arm"] == "pretrained");
         let times: Vec<f64> = cells.filter_map(|cell| cell["wall_s"].as_f64()).collect();
         rows.push((format!("{name}, s"), mean(&times)));
-        let files = ["adapter", "export"].map(|kept| folder.join(format!("adapt-{name}")).join(kept));
-        for file in files.iter().filter(|kept| kept.exists()).map(fs::read_dir).collect::<Result<Vec<_>, _>>()? {
-            let weights = file
-                .filter_map(Result::ok)
-                .filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"));
-            let bytes: u64 = weights.map(|file| file.metadata().map_or(0, |file| file.len())).sum();
-            rows.push((format!("{name}, MB"), bytes as f64 / 1e6));
+        let kept = ["adapter", "export"].map(|kept| folder.join(format!("adapt-{name}")).join(kept));
+        let kept = kept.iter().find(|kept| kept.exists()).context("a task keeps an adapter or a model")?;
+        let mut bytes = 0;
+        for file in fs::read_dir(kept)? {
+            let file = file?;
+            if file.path().extension().is_some_and(|end| end == "safetensors") {
+                bytes += file.metadata()?.len();
+            }
         }
+        rows.push((format!("{name}, MB"), bytes as f64 / 1e6));
     }
     Ok(rows)
 }
