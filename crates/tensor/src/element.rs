@@ -1,5 +1,13 @@
 //! What matrices are made of.
 
+#![allow(unsafe_code, reason = "registers are filled from memory and written to it")]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256i, __m512, __mmask16, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm512_castsi512_ps,
+    _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_slli_epi32,
+};
+
 use half::bf16;
 
 use crate::kernels::{MatMut, MatRef};
@@ -30,6 +38,21 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     fn mat(data: &[Self], rows: usize, cols: usize, stride: usize) -> MatRef<'_>;
     /// Some rows and columns as the result of a product.
     fn mat_mut(data: &mut [Self], rows: usize, cols: usize, stride: usize) -> MatMut<'_>;
+
+    /// The 16 elements at `from`, or those of them that `mask` names.
+    ///
+    /// # Safety
+    /// They are valid for reading, and the CPU has `avx512f`, `avx512bw` and `avx512vl`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load(from: *const Self, mask: __mmask16) -> __m512;
+
+    /// Writes 16 elements at `to`, or those of them that `mask` names, rounded as by [`Self::of`] except that subnormal
+    /// numbers become zero.
+    ///
+    /// # Safety
+    /// They are valid for writing, and the CPU has `avx512f`, `avx512bw`, `avx512vl` and `avx512bf16`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn store(to: *mut Self, mask: __mmask16, values: __m512);
 }
 
 impl Element for f32 {
@@ -57,6 +80,22 @@ impl Element for f32 {
 
     fn mat_mut(data: &mut [Self], rows: usize, cols: usize, stride: usize) -> MatMut<'_> {
         MatMut::strided(data, rows, cols, stride)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(from: *const Self, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller vouches for the elements.
+        unsafe { _mm512_maskz_loadu_ps(mask, from) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store(to: *mut Self, mask: __mmask16, values: __m512) {
+        // SAFETY: the caller vouches for the elements.
+        unsafe { _mm512_mask_storeu_ps(to, mask, values) };
     }
 }
 
@@ -87,6 +126,26 @@ impl Element for bf16 {
 
     fn mat_mut(data: &mut [Self], rows: usize, cols: usize, stride: usize) -> MatMut<'_> {
         MatMut::narrow(data, rows, cols, stride)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load(from: *const Self, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller vouches for the elements.
+        let narrow = unsafe { _mm256_maskz_loadu_epi16(mask, from.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow)))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn store(to: *mut Self, mask: __mmask16, values: __m512) {
+        // SAFETY: the vectors have the same size, and any bits are valid in both; the caller vouches for the elements.
+        unsafe {
+            let narrow: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(values));
+            _mm256_mask_storeu_epi16(to.cast(), mask, narrow);
+        }
     }
 }
 

@@ -27,7 +27,9 @@ mod matmul;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod pack;
+mod rotate;
 mod scratch;
+mod softmax;
 #[cfg(target_arch = "x86_64")]
 mod tile_amx;
 #[cfg(target_arch = "x86_64")]
@@ -36,3 +38,5 @@ mod tile_avx512;
 pub use isa::Isa;
 pub use matmul::{Init, PackedB, matmul, matmul_here, matmul_packed, pack_b, pack_b_into, spin};
 pub use matrix::{Layout, MatMut, MatRef};
+pub(crate) use rotate::rotate_heads;
+pub(crate) use softmax::{softmax, softmax_backward};

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::element::{Element, by_format};
-use crate::kernels::{Init, MatMut, MatRef};
-use crate::math::{dot, exp, max, sum};
+use crate::kernels::{Init, MatMut, MatRef, rotate_heads, softmax, softmax_backward};
 use crate::ops::{Sequences, for_ranges};
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
@@ -41,39 +40,24 @@ impl Rotary {
     }
 }
 
-/// Numbers that are turned at a time. Without blocks of fixed size the compiler would have to ask, for each head, whether
-/// the halves overlap.
-const LANES: usize = 16;
+/// Rotates `num_heads` heads of `dim` elements in each row, `strides` elements from row to row in `from` and `to`, from
+/// position 0 on; `direction` -1 turns back.
+fn rotate<S: Element, T: Element>(
+    rotary: &Rotary,
+    from: &[S],
+    to: &mut [T],
+    strides: (usize, usize),
+    (num_heads, dim): (usize, usize),
+    direction: f32,
+) {
+    let (half, width) = (dim / 2, num_heads * dim);
+    for (position, (from, to)) in from.chunks(strides.0).zip(to.chunks_mut(strides.1)).enumerate() {
+        let angles = (&rotary.cos[position * half..][..half], &rotary.sin[position * half..][..half]);
+        rotate_heads(&from[..width], &mut to[..width], angles, direction);
+    }
+}
 
 vectorized! {
-    /// Rotates `num_heads` heads of `dim` elements in each row, `strides` elements from row to row in `from` and `to`, from
-    /// position 0 on; `direction` -1 turns back.
-    fn rotate<S: Element, T: Element>(
-        rotary: &Rotary,
-        from: &[S],
-        to: &mut [T],
-        strides: (usize, usize),
-        heads: (usize, usize),
-        direction: f32,
-    ) {
-        let (num_heads, dim) = heads;
-        let half = dim / 2;
-        for (position, (from, to)) in from.chunks(strides.0).zip(to.chunks_mut(strides.1)).enumerate() {
-            let (cos, sin) = (&rotary.cos[position * half..][..half], &rotary.sin[position * half..][..half]);
-            let heads = from[..num_heads * dim].chunks_exact(dim).zip(to[..num_heads * dim].chunks_exact_mut(dim));
-            for (from, to) in heads {
-                let ((x, y), (to_x, to_y)) = (from.split_at(half), to.split_at_mut(half));
-                let turns = cos.chunks(LANES).zip(sin.chunks(LANES));
-                let pairs = x.chunks(LANES).zip(y.chunks(LANES)).zip(to_x.chunks_mut(LANES).zip(to_y.chunks_mut(LANES)));
-                for (((x, y), (to_x, to_y)), (cos, sin)) in pairs.zip(turns) {
-                    let (x, y) = turn(lanes(x), lanes(y), lanes(cos), lanes(sin).map(|sin| direction * sin));
-                    store(to_x, x);
-                    store(to_y, y);
-                }
-            }
-        }
-    }
-
     fn convert_rows<T: Element>(from: &[f32], to: &mut [T], stride: usize, cols: usize) {
         for (from, to) in from.chunks(stride).zip(to.chunks_mut(stride)) {
             for (from, to) in from[..cols].iter().zip(&mut to[..cols]) {
@@ -81,56 +65,6 @@ vectorized! {
             }
         }
     }
-
-    /// The softmax of `scale` times a row.
-    fn softmax(row: &mut [f32], scale: f32) {
-        let top = max(row);
-        for value in row.iter_mut() {
-            *value = exp((*value - top) * scale);
-        }
-        let factor = 1.0 / sum(row, |p| p);
-        for value in row.iter_mut() {
-            *value *= factor;
-        }
-    }
-
-    /// `ds = p * (ds - <p, ds>) * scale`.
-    fn softmax_backward(ds: &mut [f32], p: &[f32], scale: f32) {
-        let delta = dot(p, ds);
-        for (ds, p) in ds.iter_mut().zip(p) {
-            *ds = p * (*ds - delta) * scale;
-        }
-    }
-}
-
-/// Elements in registers, zeros behind the last.
-#[inline(always)]
-fn lanes<T: Element>(from: &[T]) -> [f32; LANES] {
-    let mut whole = [0.0; LANES];
-    match from.first_chunk::<LANES>() {
-        Some(from) => whole.iter_mut().zip(from).for_each(|(whole, from)| *whole = from.get()),
-        None => whole.iter_mut().zip(from).for_each(|(whole, from)| *whole = from.get()),
-    }
-    whole
-}
-
-#[inline(always)]
-fn store<T: Element>(to: &mut [T], whole: [f32; LANES]) {
-    match to.first_chunk_mut::<LANES>() {
-        Some(to) => to.iter_mut().zip(whole).for_each(|(to, whole)| *to = T::of(whole)),
-        None => to.iter_mut().zip(whole).for_each(|(to, whole)| *to = T::of(whole)),
-    }
-}
-
-/// Turns pairs.
-#[inline(always)]
-fn turn(x: [f32; LANES], y: [f32; LANES], cos: [f32; LANES], sin: [f32; LANES]) -> ([f32; LANES], [f32; LANES]) {
-    let (mut turned_x, mut turned_y) = ([0.0; LANES], [0.0; LANES]);
-    for i in 0..LANES {
-        turned_x[i] = x[i] * cos[i] - y[i] * sin[i];
-        turned_y[i] = y[i] * cos[i] + x[i] * sin[i];
-    }
-    (turned_x, turned_y)
 }
 
 /// Shape of an attention layer.
