@@ -11,6 +11,8 @@
 //!
 //! Operands are rounded to bf16 (nearest, ties to even) while they are packed. The bf16 instructions treat subnormal
 //! numbers as zero.
+//!
+//! Beside products: what the compiler does not make good vector code of, softmax and rotary positions.
 
 #![allow(unsafe_code, reason = "SIMD, tile registers, and disjoint writes to one matrix from several threads")]
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the packed kernels use it"))]
