@@ -118,23 +118,51 @@ mod tests {
 
     use super::*;
 
-    /// Whatever the machine, and for heads that do not fill registers.
+    /// As `portable` does, to the bit, for heads that do not fill registers; where the machine lacks the instructions this
+    /// compares a function with itself, and the test below is what tells.
     #[test]
     fn all_machines_turn_to_the_same_bits() {
-        for dim in [2, 6, 16, 32, 40, 64, 128] {
-            let from: Vec<f32> = (0..3 * dim).map(|i| (i * 37 % 101) as f32 * 0.02 - 1.0).collect();
-            let (cos, sin): (Vec<f32>, Vec<f32>) = (0..dim / 2).map(|i| ((i as f32).cos(), (i as f32).sin())).unzip();
+        for dim in DIMS {
+            let (from, cos, sin) = heads(dim);
             let narrow: Vec<bf16> = from.iter().map(|&x| bf16::from_f32(x)).collect();
             for direction in [1.0, -1.0] {
-                let (mut found, mut want) = (vec![0.0f32; 3 * dim], vec![0.0f32; 3 * dim]);
-                rotate_heads(&from, &mut found, (&cos, &sin), direction);
-                portable(&from, &mut want, &cos, &sin, direction);
-                assert_eq!(found, want, "{dim}");
-                let (mut found, mut want) = (vec![bf16::ZERO; 3 * dim], vec![bf16::ZERO; 3 * dim]);
-                rotate_heads(&narrow, &mut found, (&cos, &sin), direction);
-                portable(&narrow, &mut want, &cos, &sin, direction);
-                assert_eq!(found, want, "{dim}");
+                same_bits::<f32, f32>(&from, (&cos, &sin), direction);
+                same_bits::<f32, bf16>(&from, (&cos, &sin), direction);
+                same_bits::<bf16, bf16>(&narrow, (&cos, &sin), direction);
             }
         }
+    }
+
+    #[test]
+    fn pairs_turn_by_their_angles() {
+        for dim in DIMS {
+            let (from, cos, sin) = heads(dim);
+            let mut found = vec![0.0f32; from.len()];
+            rotate_heads(&from, &mut found, (&cos, &sin), 1.0);
+            for (from, found) in from.chunks(dim).zip(found.chunks(dim)) {
+                for i in 0..dim / 2 {
+                    let (x, y, (sin, cos)) = (from[i], from[dim / 2 + i], (i as f32).sin_cos());
+                    assert!((found[i] - (x * cos - y * sin)).abs() < 1e-6, "{dim}");
+                    assert!((found[dim / 2 + i] - (y * cos + x * sin)).abs() < 1e-6, "{dim}");
+                }
+            }
+        }
+    }
+
+    const DIMS: [usize; 7] = [2, 6, 16, 32, 40, 64, 128];
+
+    /// Three heads, and the cosines and sines of 0, 1, 2...
+    fn heads(dim: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let from = (0..3 * dim).map(|i| (i * 37 % 101) as f32 * 0.02 - 1.0).collect();
+        let (sin, cos) = (0..dim / 2).map(|i| (i as f32).sin_cos()).unzip();
+        (from, cos, sin)
+    }
+
+    fn same_bits<S: Element, T: Element>(from: &[S], (cos, sin): (&[f32], &[f32]), direction: f32) {
+        let (mut found, mut want) = (vec![T::of(0.0); from.len()], vec![T::of(0.0); from.len()]);
+        rotate_heads(from, &mut found, (cos, sin), direction);
+        portable(from, &mut want, cos, sin, direction);
+        let bits = |values: &[T]| values.iter().map(|value| value.get().to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&found), bits(&want), "heads of {}", 2 * cos.len());
     }
 }

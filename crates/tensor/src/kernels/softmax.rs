@@ -47,7 +47,7 @@ vectorized! {
     }
 }
 
-/// Written by hand, because what the compiler makes of sums across a register costs as much as the exponentials.
+/// Written by hand: the compiler makes sums across a register one number at a time.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
