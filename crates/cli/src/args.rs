@@ -40,8 +40,8 @@ pub struct Global {
     /// How many threads compute [default: one for each core]; the results are the same for any number
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
-    /// The precision of matrix work: `auto` takes bf16 where the processor has it [default: auto]
-    #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "auto|f32|bf16")]
+    /// The precision of matrix work: `auto` takes what the processor is fastest at [default: auto]
+    #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "auto|f32|bf16|i16")]
     pub precision: Option<Precision>,
     /// Say more about what is done
     #[arg(short, long, global = true)]
@@ -54,13 +54,15 @@ pub struct Global {
 /// The precision of matrix work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
-    /// bf16 where the processor has it, f32 elsewhere.
+    /// bf16 where the processor has fast products of it, i16 where it has AVX512-VNNI, f32 elsewhere.
     #[default]
     Auto,
     /// 32 bits throughout.
     F32,
     /// bf16 products with f32 sums.
     Bf16,
+    /// Products of 16-bit integers that share scales, activations in bf16.
+    I16,
 }
 
 /// The commands, in the order of a domain's life.

@@ -49,6 +49,7 @@ pub fn precision(global: &Global) -> Precision {
         args::Precision::Auto => Precision::fastest(),
         args::Precision::F32 => Precision::F32,
         args::Precision::Bf16 => Precision::Bf16,
+        args::Precision::I16 => Precision::I16,
     }
 }
 

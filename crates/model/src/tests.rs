@@ -109,8 +109,8 @@ pub(crate) fn logits(device: &Device, model: &Model, batch: &Batch, positions: &
 
 /// The largest differences in f32.
 fn check(name: &str) -> [f32; 5] {
-    if Precision::fastest() == Precision::Bf16 {
-        check_in(name, &Device::cpu(2, Precision::Bf16).unwrap(), 0.03);
+    for narrow in [Precision::Bf16, Precision::I16].into_iter().filter(|precision| precision.is_available()) {
+        check_in(name, &Device::cpu(2, narrow).unwrap(), 0.03);
     }
     check_in(name, &Device::cpu(2, Precision::F32).unwrap(), TOLERANCE)
 }

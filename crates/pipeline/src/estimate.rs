@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use arable_model::Architecture;
-use arable_tensor::Device;
+use arable_tensor::{Device, Precision};
 use serde::Serialize;
 
 use crate::bench;
@@ -41,7 +41,7 @@ fn estimate(stage: Stage, architecture: &Architecture, device: &Device) -> Resul
     let at_once = config.tokens_per_batch.most().min(config.memory.tokens_at_a_time.max(2048));
     let kept = architecture.num_hidden_layers.saturating_sub(config.memory.recomputed_layers).max(1);
     let Architecture { hidden_size: h, intermediate_size: i, vocab_size, .. } = *architecture;
-    let inside = if device.precision().name() == "bf16" { 2 } else { 4 };
+    let inside = if device.precision() == Precision::F32 { 4 } else { 2 };
     // Kept of each layer: the residual stream and its two norms' inputs in f32; normed, queries, keys, values, attended,
     // both halves of the gate and their product in the format of activations.
     let per_token = kept * (inside * (6 * h + 3 * i) + 12 * h);

@@ -39,7 +39,7 @@ pub struct RunFacts {
     pub machine: BTreeMap<String, String>,
     /// How many threads computed.
     pub num_threads: usize,
-    /// The precision of matrix work: `f32` or `bf16`.
+    /// The precision of matrix work: `f32`, `bf16` or `i16`.
     pub precision: String,
     /// Wall-clock seconds by stage, in the order in which they ran; 0 for a stage that was already done.
     pub stages: Vec<(String, f64)>,

@@ -265,7 +265,7 @@ fn now() -> String {
 /// When its `environment.json` cannot be read.
 pub fn stored_precision(folder: &Path) -> Result<Precision> {
     let environment: BTreeMap<String, String> = stages::read_json(&folder.join("environment.json"))?;
-    Ok(if environment.get("precision").is_some_and(|name| name == "bf16") { Precision::Bf16 } else { Precision::F32 })
+    Ok(environment.get("precision").and_then(|name| Precision::of_name(name)).unwrap_or(Precision::F32))
 }
 
 /// Makes `link` point to `target`; where links are not to be had, the run's record names the folders all the same.

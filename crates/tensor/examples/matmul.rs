@@ -149,7 +149,7 @@ fn peak(isa: Isa, pool: &ThreadPool) -> f64 {
     const ROUNDS: usize = 20_000;
     let flop: usize = match isa {
         Isa::F32 => 12 * 32,
-        Isa::Avx512Bf16 => 12 * 64,
+        Isa::Avx512Vnni | Isa::Avx512Bf16 => 12 * 64,
         Isa::AmxBf16 => 4 * 16384,
     };
     let time = best_s(|| {
@@ -191,6 +191,7 @@ fn registers(isa: Isa, rounds: usize) {
     match isa {
         Isa::F32 if is_x86_feature_detected!("avx512f") => twelve!("vfmadd231ps"),
         Isa::F32 => {}
+        Isa::Avx512Vnni => twelve!("vpdpwssd"),
         Isa::Avx512Bf16 => twelve!("vdpbf16ps"),
         Isa::AmxBf16 => tiles(rounds),
     }

@@ -10,7 +10,7 @@ use crate::element::{Element, by_format};
 use crate::kernels::{self, Init, Isa, MatMut, MatRef, PackedB};
 use crate::tensor::{Format, Pool, Tensor};
 
-/// The number format of matrix operands. Accumulation and weights are `f32` in either.
+/// The number format of matrix operands. Accumulation and weights are `f32` in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -18,6 +18,9 @@ pub enum Precision {
     F32,
     /// Operands rounded to bfloat16.
     Bf16,
+    /// Operands rounded to integers of 16 bits, of which 256 in a row share a scale (dynamic fixed point, Das et al. 2018);
+    /// activations in bfloat16.
+    I16,
 }
 
 /// A device that could not be set up.
@@ -31,16 +34,16 @@ pub enum DeviceError {
         /// What the thread pool said.
         source: rayon::ThreadPoolBuildError,
     },
-    /// The processor has no instructions for products of bfloat16.
-    #[error("multiply in bf16 on a processor without AVX512-BF16 or AMX")]
-    Precision,
+    /// The processor has no instructions for products of the precision.
+    #[error("multiply in {} on a processor without {}", .0.name(), .0.needs())]
+    Precision(Precision),
 }
 
 impl Hint for DeviceError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Threads { .. } => Some("ask for fewer threads".into()),
-            Self::Precision => Some("use --precision f32, or auto".into()),
+            Self::Precision(_) => Some("use --precision f32, or auto".into()),
         }
     }
 }
@@ -74,9 +77,30 @@ impl Drop for Packed {
 }
 
 impl Precision {
-    /// The precision with the faster matrix products on this machine.
+    /// Every precision.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::I16];
+
+    /// The precision with the fastest matrix products on this machine.
     pub fn fastest() -> Self {
-        if Isa::detect() == Isa::F32 { Self::F32 } else { Self::Bf16 }
+        Self::of(Isa::detect())
+    }
+
+    /// The precision of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// Whether this machine has products of the precision.
+    pub fn is_available(self) -> bool {
+        self.isa().is_ok()
+    }
+
+    fn of(isa: Isa) -> Self {
+        match isa {
+            Isa::F32 => Self::F32,
+            Isa::Avx512Vnni => Self::I16,
+            Isa::Avx512Bf16 | Isa::AmxBf16 => Self::Bf16,
+        }
     }
 
     /// The name in configurations and records.
@@ -84,16 +108,23 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::I16 => "i16",
+        }
+    }
+
+    /// The instructions that it takes, by the names that processors have for them.
+    fn needs(self) -> &'static str {
+        match self {
+            Self::F32 => "products",
+            Self::Bf16 => "AVX512-BF16 or AMX",
+            Self::I16 => "AVX512-VNNI",
         }
     }
 
     fn isa(self) -> Result<Isa, DeviceError> {
-        match self {
-            Self::F32 => Ok(Isa::F32),
-            Self::Bf16 if Isa::AmxBf16.is_available() => Ok(Isa::AmxBf16),
-            Self::Bf16 if Isa::Avx512Bf16.is_available() => Ok(Isa::Avx512Bf16),
-            Self::Bf16 => Err(DeviceError::Precision),
-        }
+        let fastest_first = [Isa::AmxBf16, Isa::Avx512Bf16, Isa::Avx512Vnni, Isa::F32];
+        let mut sets = fastest_first.into_iter().filter(|&isa| Self::of(isa) == self);
+        sets.find(|isa| isa.is_available()).ok_or(DeviceError::Precision(self))
     }
 }
 
@@ -114,7 +145,7 @@ impl Device {
     /// The precision of matrix work.
     pub fn precision(&self) -> Precision {
         let Self::Cpu(cpu) = self;
-        if cpu.isa == Isa::F32 { Precision::F32 } else { Precision::Bf16 }
+        Precision::of(cpu.isa)
     }
 
     /// How many threads compute.

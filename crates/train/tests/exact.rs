@@ -36,12 +36,15 @@ fn outcome(corpus: &Corpus, memory: MemoryConfig, num_threads: usize, precision:
     (losses.0, state.model.parameters().digest())
 }
 
+/// Those that this machine has.
+fn precisions() -> impl Iterator<Item = Precision> {
+    Precision::ALL.into_iter().filter(|precision| precision.is_available())
+}
+
 #[test]
 fn memory_options_and_threads_change_no_bit() {
     let corpus = Corpus::new(400, 300);
-    let mut precisions = vec![Precision::F32];
-    precisions.extend((Precision::fastest() == Precision::Bf16).then_some(Precision::Bf16));
-    for precision in precisions {
+    for precision in precisions() {
         let whole = MemoryConfig { tokens_at_a_time: 100_000, recomputed_layers: 0 };
         let want = outcome(&corpus, whole, 2, precision);
         assert_eq!(want.0.len(), 3);
@@ -69,9 +72,7 @@ fn every_family_trains_to_the_same_bits() {
     let corpus = Corpus::new(400, 300);
     for family in ["bert-mlm", "qwen2-clm", "qwen3-clm"] {
         let clm = family.ends_with("clm").then_some(ClmConfig::default());
-        let mut precisions = vec![Precision::F32];
-        precisions.extend((Precision::fastest() == Precision::Bf16).then_some(Precision::Bf16));
-        for precision in precisions {
+        for precision in precisions() {
             let outcome = |(tokens_at_a_time, recomputed_layers, num_threads)| {
                 let memory = MemoryConfig { tokens_at_a_time, recomputed_layers };
                 let config = PretrainConfig { clm, ..config(2, memory) };

@@ -1,4 +1,4 @@
-//! Products of packed bf16 operands: one job packs its rows of A and walks over 32 x 32 microtiles.
+//! Products of packed operands, of bf16 or fixed point: one job packs its rows of A and walks over 32 x 32 microtiles.
 
 use std::ops::Range;
 
@@ -9,15 +9,73 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterato
 use super::isa::Isa;
 use super::matmul::{Grid, Init, Output, each_job};
 use super::matrix::{Elements, Layout, MatMut, MatRef};
-pub(super) use super::pack::packed_lines;
-use super::pack::{BLOCK_BYTES, BLOCK_LINES, DEPTH, PANEL, Side, TILE_BYTES, pack, store_narrow};
-use super::scratch;
-use super::{tile_amx, tile_avx512};
+use super::pack::{BLOCK_BYTES, BLOCK_LINES, DEPTH, PANEL, Side, TILE_BYTES};
+use super::{fixed, pack, scratch, tile_amx, tile_avx512, tile_vnni};
 use crate::element::Line;
 
-/// The steps of `k` between two visits to C, evenly cut.
-fn chunk_of(k: usize) -> usize {
-    k.div_ceil(k.div_ceil(CHUNK)).next_multiple_of(DEPTH)
+/// What packed operands hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    /// Blocks of bf16.
+    Bf16,
+    /// Blocks of integers, with their scales before up to eight of them.
+    Fixed,
+}
+
+impl Packing {
+    fn of(isa: Isa) -> Self {
+        if isa == Isa::Avx512Vnni { Self::Fixed } else { Self::Bf16 }
+    }
+
+    /// The steps of `k` between two visits to C: evenly cut, or those that share scales.
+    fn chunk_of(self, k: usize) -> usize {
+        match self {
+            Self::Bf16 => k.div_ceil(k.div_ceil(CHUNK)).next_multiple_of(DEPTH),
+            Self::Fixed => fixed::SHARED,
+        }
+    }
+
+    /// Steps that begin where others end begin at multiples of this.
+    fn unit(self) -> usize {
+        match self {
+            Self::Bf16 => DEPTH,
+            Self::Fixed => fixed::SHARED,
+        }
+    }
+
+    /// The cache lines that `k` steps of a panel take.
+    fn panel_lines(self, k: usize) -> usize {
+        let scales = match self {
+            Self::Bf16 => 0,
+            Self::Fixed => k.div_ceil(fixed::SHARED) * fixed::SCALE_LINES,
+        };
+        k.div_ceil(DEPTH) * BLOCK_LINES + scales
+    }
+
+    /// The cache lines that `rows` rows of `k` steps take.
+    fn lines(self, rows: usize, k: usize) -> usize {
+        rows.div_ceil(PANEL) * self.panel_lines(k)
+    }
+
+    /// Packs a rectangle.
+    ///
+    /// # Safety
+    /// As for `pack::pack` and `fixed::pack`.
+    unsafe fn pack(self, side: Side, source: MatRef, part: (Range<usize>, Range<usize>), out: (*mut Line, usize)) {
+        let ((rows, steps), (out, panel_lines)) = (part, out);
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            match self {
+                Self::Bf16 => pack::pack(side, source, rows, steps, out, panel_lines),
+                Self::Fixed => fixed::pack(side, source, rows, steps, out, panel_lines),
+            }
+        }
+    }
+}
+
+/// The cache lines that a whole packed operand of `rows x k` takes.
+pub(super) fn packed_lines(isa: Isa, rows: usize, k: usize) -> usize {
+    Packing::of(isa).lines(rows, k)
 }
 
 /// Steps of `k` between two visits to C, at most: a panel of A of this depth stays in the first-level cache while B streams by.
@@ -44,32 +102,33 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 impl Target {
-    fn block(self, idx: usize) -> *mut Line {
-        self.0.wrapping_add(idx * BLOCK_LINES)
+    fn line(self, idx: usize) -> *mut Line {
+        self.0.wrapping_add(idx)
     }
 }
 
 /// Packs the whole of `b` (`k x n`).
-pub(super) fn pack_right(b: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
-    pack_all(Side::Right, b.t(), out, pool);
+pub(super) fn pack_right(isa: Isa, b: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
+    pack_all(Packing::of(isa), Side::Right, b.t(), out, pool);
 }
 
 /// Packs the whole of `source` (rows by steps of `k`), one job for some panels or, where rows are adjacent in memory,
 /// for some blocks of steps, so that every job reads memory in order.
-fn pack_all(side: Side, source: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
+fn pack_all(packing: Packing, side: Side, source: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
     let (rows, steps) = (source.rows, source.cols);
-    assert!(out.len() >= packed_lines(rows, steps));
+    assert!(out.len() >= packing.lines(rows, steps));
     let out = Target(out.as_mut_ptr());
-    let num_blocks = steps.div_ceil(DEPTH);
-    let (split, other) = if source.layout == Layout::Normal { (rows, steps) } else { (steps, rows) };
-    let width = (PACK_JOB / other.max(1)).next_multiple_of(PANEL);
+    let panel_lines = packing.panel_lines(steps);
+    let (split, other, unit) =
+        if source.layout == Layout::Normal { (rows, steps, PANEL) } else { (steps, rows, packing.unit()) };
+    let width = (PACK_JOB / other.max(1)).next_multiple_of(unit);
     each_job(pool, split.div_ceil(width), |idx| {
         let part = idx * width..split.min((idx + 1) * width);
         let (rows, steps) = if source.layout == Layout::Normal { (part, 0..steps) } else { (0..rows, part) };
-        let first = rows.start / PANEL * num_blocks + steps.start / DEPTH;
+        let first = rows.start / PANEL * panel_lines + packing.panel_lines(steps.start);
         // SAFETY: callers have checked the instruction set; jobs cover disjoint blocks of `out`, whose length is
         // asserted above.
-        unsafe { pack(side, source, rows, steps, out.block(first), num_blocks * BLOCK_LINES) };
+        unsafe { packing.pack(side, source, (rows, steps), (out.line(first), panel_lines)) };
     });
 }
 
@@ -92,21 +151,22 @@ impl Left {
 #[derive(Clone, Copy)]
 struct Panels<'a> {
     lines: &'a [Line],
-    /// Blocks from one panel to the next.
-    num_blocks: usize,
+    packing: Packing,
+    /// Lines from one panel to the next.
+    panel_lines: usize,
     /// The row (of A, or column of B) and the step that come first.
     corner: (usize, usize),
 }
 
 impl<'a> Panels<'a> {
-    fn whole(lines: &'a [Line], k: usize) -> Self {
-        Self { lines, num_blocks: k.div_ceil(DEPTH), corner: (0, 0) }
+    fn whole(packing: Packing, lines: &'a [Line], k: usize) -> Self {
+        Self { lines, packing, panel_lines: packing.panel_lines(k), corner: (0, 0) }
     }
 
-    /// The blocks from `step` on of the panel that starts at `row`.
+    /// What the panel that starts at `row` holds from `step` on.
     fn at(&self, row: usize, step: usize) -> *const u8 {
-        let block = (row - self.corner.0) / PANEL * self.num_blocks + (step - self.corner.1) / DEPTH;
-        self.lines[block * BLOCK_LINES..].as_ptr().cast()
+        let line = (row - self.corner.0) / PANEL * self.panel_lines + self.packing.panel_lines(step - self.corner.1);
+        self.lines[line..].as_ptr().cast()
     }
 }
 
@@ -132,8 +192,9 @@ struct Rows<'a> {
 }
 
 /// Whether kernels can read the rows of `a` where they are: bf16, and whole blocks of steps.
-fn readable(a: MatRef) -> bool {
-    matches!(a.data, Elements::Bf16(_)) && a.layout == Layout::Normal && a.cols.is_multiple_of(DEPTH)
+fn readable(packing: Packing, a: MatRef) -> bool {
+    let is_bf16 = packing == Packing::Bf16 && matches!(a.data, Elements::Bf16(_));
+    is_bf16 && a.layout == Layout::Normal && a.cols.is_multiple_of(DEPTH)
 }
 
 /// `C = A B` with what `init` says added. Where A comes transposed, with few threads, each takes rows of C of its own.
@@ -163,8 +224,8 @@ fn slices(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Optio
         let steps = step..k.min(step + slice);
         let init = if step == 0 { init } else { Init::Add };
         let (a, b) = (a.t().some_rows(steps.clone()).t(), b.some_rows(steps));
-        scratch::with(&scratch::RIGHT, packed_lines(b.cols, b.rows), |right| {
-            pack_right(b, right, pool);
+        scratch::with(&scratch::RIGHT, packed_lines(isa, b.cols, b.rows), |right| {
+            pack_right(isa, b, right, pool);
             product_packed(isa, c.reborrow(), init, a, right, pool);
         });
     }
@@ -179,39 +240,41 @@ pub(super) fn product_packed(
     right: &[Line],
     pool: Option<&ThreadPool>,
 ) {
-    assert!(right.len() >= packed_lines(c.cols, a.cols));
+    let packing = Packing::of(isa);
+    assert!(right.len() >= packing.lines(c.cols, a.cols));
     let grid = Grid::of((c.rows, c.cols), (128, 1024), pool);
     let num_cols = c.cols;
-    let (c, right) = (Output::new(&mut c), Panels::whole(right, a.cols));
+    let (c, right) = (Output::new(&mut c), Panels::whole(packing, right, a.cols));
     let run = |left: Option<Panels>| {
         let product = Product { isa, c, init, a, left, right, num_cols };
         each_job(pool, grid.len(), |idx| product.job(grid.tile(idx)));
     };
     // Reading a few columns of a wide A leaves most of every memory page behind, so such an A is packed row by row.
-    if readable(a) || grid.col_tiles() == 1 && a.layout == Layout::Normal {
+    if readable(packing, a) || grid.col_tiles() == 1 && a.layout == Layout::Normal {
         return run(None);
     }
-    scratch::with(&scratch::LEFT, packed_lines(a.rows, a.cols), |left| {
-        pack_all(Side::Left, a, left, pool);
-        run(Some(Panels::whole(left, a.cols)));
+    scratch::with(&scratch::LEFT, packing.lines(a.rows, a.cols), |left| {
+        pack_all(packing, Side::Left, a, left, pool);
+        run(Some(Panels::whole(packing, left, a.cols)));
     });
 }
 
 /// As `kernels::spin`.
 pub(super) fn spin(isa: Isa, num_rounds: u64) -> u64 {
-    let ones = vec![Line([f32::from_bits(0x3f80_3f80); 16]); packed_lines(PANEL, CHUNK)];
+    let depth = Packing::of(isa).chunk_of(CHUNK);
+    let ones = vec![Line([f32::from_bits(0x3f80_3f80); 16]); packed_lines(isa, PANEL, depth)];
     let (operand, mut c) = (ones.as_ptr().cast::<u8>(), Strip([[0.0; STRIP]; PANEL]));
     // SAFETY: the caller has checked the instruction set, and no other kernel lives on this thread.
     let kernel = unsafe { Kernel::start(isa) };
     for _ in 0..num_rounds {
-        // SAFETY: `ones` holds a panel of `CHUNK` steps, `c` a whole microtile.
+        // SAFETY: `ones` holds a panel of `depth` steps, `c` a whole microtile.
         unsafe {
             let c = (c.0.as_mut_ptr().cast(), STRIP_STRIDE);
-            kernel.whole(CHUNK / DEPTH, (Left::packed(operand), operand), Start::ZERO, c);
+            kernel.whole(depth / DEPTH, (Left::packed(operand), operand), Start::ZERO, c);
         }
         std::hint::black_box(&mut c);
     }
-    num_rounds * 2 * (PANEL * PANEL * CHUNK) as u64
+    num_rounds * 2 * (PANEL * PANEL * depth) as u64
 }
 
 impl Product<'_> {
@@ -220,12 +283,12 @@ impl Product<'_> {
         // SAFETY: callers have checked the instruction set, and a job starts no other on its thread.
         let kernel = unsafe { Kernel::start(self.isa) };
         let mut strip = Strip([[0.0; STRIP]; PANEL]);
-        let k = self.a.cols;
+        let (k, packing) = (self.a.cols, Packing::of(self.isa));
         // Sums in bf16 are rounded once: they cannot wait in C for the next chunk.
-        let depth = if self.c.narrow { k.next_multiple_of(DEPTH) } else { chunk_of(k) };
-        let in_place = if readable(self.a) { rows.start + rows.len() / PANEL * PANEL } else { rows.start };
+        let depth = if self.c.narrow { k.next_multiple_of(DEPTH) } else { packing.chunk_of(k) };
+        let in_place = if readable(packing, self.a) { rows.start + rows.len() / PANEL * PANEL } else { rows.start };
         let to_pack = if self.left.is_some() { rows.end..rows.end } else { in_place..rows.end };
-        scratch::with(&scratch::ROWS, packed_lines(to_pack.len(), depth), |local| {
+        scratch::with(&scratch::ROWS, packing.lines(to_pack.len(), depth), |local| {
             for step in (0..k).step_by(depth) {
                 let steps = step..k.min(step + depth);
                 let packed = self.left.unwrap_or_else(|| self.pack_rows(to_pack.clone(), steps.clone(), local));
@@ -249,11 +312,12 @@ impl Product<'_> {
 
     /// Packs a rectangle of A.
     fn pack_rows<'b>(&self, rows: Range<usize>, steps: Range<usize>, local: &'b mut [Line]) -> Panels<'b> {
-        assert!(local.len() >= packed_lines(rows.len(), steps.len()));
-        let (corner, num_blocks) = ((rows.start, steps.start), steps.len().div_ceil(DEPTH));
+        let packing = Packing::of(self.isa);
+        assert!(local.len() >= packing.lines(rows.len(), steps.len()));
+        let (corner, panel_lines) = ((rows.start, steps.start), packing.panel_lines(steps.len()));
         // SAFETY: callers have checked the instruction set; `local` has room for every block.
-        unsafe { pack(Side::Left, self.a, rows, steps, local.as_mut_ptr(), num_blocks * BLOCK_LINES) };
-        Panels { lines: local, num_blocks, corner }
+        unsafe { packing.pack(Side::Left, self.a, (rows, steps), (local.as_mut_ptr(), panel_lines)) };
+        Panels { lines: local, packing, panel_lines, corner }
     }
 
     /// Adds some steps of `k` to one tile of C, along its rows: a panel of A stays in the first-level cache for all
@@ -287,7 +351,7 @@ impl Product<'_> {
     /// for each panel of B, until they are complete.
     fn strips(&self, (kernel, strip): (&Kernel, &mut Strip), left: Rows, (rows, cols): (Range<usize>, Range<usize>)) {
         let k = self.a.cols;
-        let depth = chunk_of(k);
+        let depth = Packing::of(self.isa).chunk_of(k);
         for (row, first) in
             rows.clone().step_by(PANEL).flat_map(|row| cols.clone().step_by(STRIP).map(move |col| (row, col)))
         {
@@ -305,7 +369,7 @@ impl Product<'_> {
                 }
             }
             // SAFETY: this part of C belongs to this job's tile, which no other job touches.
-            unsafe { store_narrow(&strip.0, (self.c.at(row, first), self.c.stride), size) };
+            unsafe { kernel.store_narrow(&strip.0, (self.c.at(row, first), self.c.stride), size) };
         }
     }
 
@@ -336,6 +400,7 @@ impl Start {
 
 /// A microkernel, ready on this thread.
 enum Kernel {
+    Vnni,
     Avx512,
     Amx(tile_amx::Tiles),
 }
@@ -355,7 +420,8 @@ impl Kernel {
         match isa {
             // SAFETY: the caller vouches for it.
             Isa::AmxBf16 => Self::Amx(unsafe { tile_amx::Tiles::configure() }),
-            _ => Self::Avx512,
+            Isa::Avx512Vnni => Self::Vnni,
+            Isa::Avx512Bf16 | Isa::F32 => Self::Avx512,
         }
     }
 
@@ -406,6 +472,20 @@ impl Kernel {
         }
     }
 
+    /// Rounds `size` rows and columns of sums to bf16.
+    ///
+    /// # Safety
+    /// As for `pack::store_narrow`.
+    unsafe fn store_narrow(&self, sums: &[[f32; STRIP]; PANEL], to: (*mut bf16, usize), size: (usize, usize)) {
+        // SAFETY: the caller vouches for the memory, and `self` exists only where its instructions do.
+        unsafe {
+            match self {
+                Self::Vnni => fixed::store_narrow(sums, to, size),
+                Self::Avx512 | Self::Amx(_) => pack::store_narrow(sums, to, size),
+            }
+        }
+    }
+
     /// As [`Self::add`], for all 32 rows and columns.
     ///
     /// # Safety
@@ -415,6 +495,7 @@ impl Kernel {
         // SAFETY: the caller vouches for the memory, and `self` exists only where its instructions do.
         unsafe {
             match self {
+                Self::Vnni => tile_vnni::microtile(num_blocks, a.upper, b, start, c),
                 Self::Avx512 => tile_avx512::microtile(num_blocks, a, b, start, c),
                 Self::Amx(tiles) => tiles.microtile(num_blocks, a, b, start, c),
             }

@@ -9,11 +9,11 @@ use crate::element::Line;
 
 const NEVER: &str = "only f32 is available on this machine";
 
-pub(super) fn packed_lines(_rows: usize, _k: usize) -> usize {
+pub(super) fn packed_lines(_isa: Isa, _rows: usize, _k: usize) -> usize {
     unreachable!("{NEVER}")
 }
 
-pub(super) fn pack_right(_b: MatRef, _out: &mut [Line], _pool: Option<&ThreadPool>) {
+pub(super) fn pack_right(_isa: Isa, _b: MatRef, _out: &mut [Line], _pool: Option<&ThreadPool>) {
     unreachable!("{NEVER}")
 }
 

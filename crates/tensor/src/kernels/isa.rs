@@ -2,11 +2,17 @@
 
 use std::sync::OnceLock;
 
-/// The instructions that a matrix product uses, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Level;
+
+/// The instructions that a matrix product uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// f32 operands, on any machine.
     F32,
+    /// Operands of 16-bit integers with shared scales, whole sums of 256 products, `vpdpwssd` (Intel Cascade Lake and
+    /// later, AMD Zen 4 and later): twice the rate of f32.
+    Avx512Vnni,
     /// bf16 operands, f32 sums, `vdpbf16ps` (AMD Zen 4 and later; slower than f32 on Intel).
     Avx512Bf16,
     /// bf16 operands, f32 sums, `tdpbf16ps` on tile registers (Intel Sapphire Rapids and later, on Linux).
@@ -14,20 +20,21 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// Every set, weakest first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::Avx512Bf16, Self::AmxBf16];
+    /// Every set.
+    pub const ALL: [Self; 4] = [Self::F32, Self::Avx512Vnni, Self::Avx512Bf16, Self::AmxBf16];
 
     /// The fastest set on this machine. The first call asks Linux for the use of the tile registers.
     pub fn detect() -> Self {
-        // Intel cores issue `vdpbf16ps` at half the rate of the f32 product, so without tiles f32 is faster there.
-        let candidates: &[Self] = if is_intel() { &[Self::AmxBf16] } else { &[Self::AmxBf16, Self::Avx512Bf16] };
-        candidates.iter().copied().find(|isa| isa.is_available()).unwrap_or(Self::F32)
+        // Intel cores issue `vdpbf16ps` at half the rate of the f32 product or less.
+        let vectors: &[Self] = if is_intel() { &[Self::Avx512Vnni] } else { &[Self::Avx512Bf16, Self::Avx512Vnni] };
+        let mut candidates = [Self::AmxBf16].iter().chain(vectors).copied();
+        candidates.find(|isa| isa.is_available()).unwrap_or(Self::F32)
     }
 
     /// Whether this machine can run the set.
     pub fn is_available(self) -> bool {
-        static STRONGEST: OnceLock<Isa> = OnceLock::new();
-        self <= *STRONGEST.get_or_init(strongest)
+        static AVAILABLE: OnceLock<[bool; 4]> = OnceLock::new();
+        AVAILABLE.get_or_init(|| Self::ALL.map(has))[self as usize]
     }
 }
 
@@ -37,8 +44,8 @@ fn is_intel() -> bool {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn strongest() -> Isa {
-    Isa::F32
+fn has(isa: Isa) -> bool {
+    isa == Isa::F32
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -48,14 +55,13 @@ fn is_intel() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn strongest() -> Isa {
-    let vectors = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512bf16");
-    match vectors {
-        false => Isa::F32,
-        true if tiles_in_cpu() && tiles_permitted() => Isa::AmxBf16,
-        true => Isa::Avx512Bf16,
+fn has(isa: Isa) -> bool {
+    let vectors = Level::detect() == Level::V4;
+    match isa {
+        Isa::F32 => true,
+        Isa::Avx512Vnni => vectors && is_x86_feature_detected!("avx512vnni"),
+        Isa::Avx512Bf16 => vectors && is_x86_feature_detected!("avx512bf16"),
+        Isa::AmxBf16 => vectors && is_x86_feature_detected!("avx512bf16") && tiles_in_cpu() && tiles_permitted(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Matrix products on the CPU: bf16 operands with f32 accumulation where the chip has them, f32 elsewhere.
+//! Matrix products on the CPU: operands of bf16 or of 16-bit integers with shared scales where the chip has them, f32
+//! elsewhere; sums in f32.
 //!
 //! ```text
 //! matmul ──> pack B once (panels of 32 columns) ──> jobs = fixed output tiles ──> pack A, 32 x 32 microtiles
@@ -9,8 +10,8 @@
 //! any number of threads. Bits do differ between instruction sets; the set in use belongs to a
 //! run's record.
 //!
-//! Operands are rounded to bf16 (nearest, ties to even) while they are packed. The bf16 instructions treat subnormal
-//! numbers as zero.
+//! Operands are rounded (nearest, ties to even) while they are packed. The bf16 instructions treat subnormal numbers as
+//! zero.
 //!
 //! Beside products: what the compiler does not make good vector code of, softmax and rotary positions.
 
@@ -24,6 +25,8 @@ mod blocks;
 mod blocks;
 pub mod convert;
 mod dense;
+#[cfg(target_arch = "x86_64")]
+mod fixed;
 mod isa;
 mod matmul;
 mod matrix;
@@ -36,6 +39,8 @@ mod softmax;
 mod tile_amx;
 #[cfg(target_arch = "x86_64")]
 mod tile_avx512;
+#[cfg(target_arch = "x86_64")]
+mod tile_vnni;
 
 pub use isa::Isa;
 pub use matmul::{Init, PackedB, matmul, matmul_here, matmul_packed, pack_b, pack_b_into, spin};

@@ -25,7 +25,7 @@ pub(super) const PANEL: usize = 32;
 pub(super) const DEPTH: usize = 32;
 pub(super) const TILE_BYTES: usize = 1024;
 pub(super) const BLOCK_BYTES: usize = 2 * TILE_BYTES;
-const TILE_LINES: usize = TILE_BYTES / 64;
+pub(super) const TILE_LINES: usize = TILE_BYTES / 64;
 pub(super) const BLOCK_LINES: usize = 2 * TILE_LINES;
 
 /// Which operand of a product a matrix is.
@@ -35,11 +35,6 @@ pub(super) enum Side {
     Left,
     /// B, handed over as its transpose of `n x k`.
     Right,
-}
-
-/// The cache lines that a whole packed operand of `rows x k` takes.
-pub(super) fn packed_lines(rows: usize, k: usize) -> usize {
-    rows.div_ceil(PANEL) * k.div_ceil(DEPTH) * BLOCK_LINES
 }
 
 /// Packs the rectangle `rows x steps` of `source` (rows by steps of `k`), whose corner is a multiple of 32 both ways:
@@ -278,7 +273,7 @@ fn round(low: __m512, high: __m512) -> __m512i {
 /// Transposes 16 x 16 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(v: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) fn transpose(v: [__m512i; 16]) -> [__m512i; 16] {
     let mut quads = v;
     for g in (0..16).step_by(4) {
         let [a, b, c, d] = [v[g], v[g + 1], v[g + 2], v[g + 3]];

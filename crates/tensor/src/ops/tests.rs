@@ -196,16 +196,26 @@ fn operations_agree_with_pytorch() {
 /// Activations in bf16 carry 8 bits, and so do what they lead to.
 #[test]
 fn narrow_operations_agree_to_rounding() {
-    if Precision::fastest() == Precision::F32 {
-        eprintln!("SKIPPED: this machine has no products of bf16");
-        return;
+    for precision in [Precision::Bf16, Precision::I16] {
+        match precision.is_available() {
+            true => narrow_operations_agree(precision),
+            false => eprintln!("SKIPPED: this machine has no products of {}", precision.name()),
+        }
     }
+}
+
+fn narrow_operations_agree(precision: Precision) {
     for case in cases().iter().filter(|case| !case.name.starts_with("adamw")) {
         let want = run(case, &case.inputs, 1);
-        for (name, found) in run_in(case, &case.inputs, 2, Precision::Bf16) {
+        for (name, found) in run_in(case, &case.inputs, 2, precision) {
             let size = want[&name].iter().fold(0.0f32, |size, value| size.max(value.abs()));
             for (found, want) in found.iter().zip(&want[&name]) {
-                assert!((found - want).abs() <= 0.02 * size, "{} {name}: {found} for {want} ({size})", case.name);
+                assert!(
+                    (found - want).abs() <= 0.02 * size,
+                    "{} {name} in {}: {found} for {want} ({size})",
+                    case.name,
+                    precision.name()
+                );
             }
         }
     }

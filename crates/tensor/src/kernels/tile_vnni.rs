@@ -1,0 +1,82 @@
+//! The 32 x 32 microtile on `vpdpwssd`: four bands of 8 rows, each with 16 vectors of whole sums in registers.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512,
+    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+};
+
+use super::fixed::{MAX_BLOCKS, SCALE_LINES};
+use super::pack::{BLOCK_BYTES, PANEL, TILE_BYTES};
+
+const BAND: usize = 8;
+
+/// `C = start + A B` for `num_blocks` blocks of 32 steps, where a null `start` means zeros and a `start_stride` of 0
+/// repeats one row. Strides are in bytes.
+///
+/// # Safety
+/// `Isa::Avx512Vnni` is available; `a` and `b` point to the scales of some steps, followed by `num_blocks` blocks, at most
+/// [`MAX_BLOCKS`], as `fixed::pack` lays them out; `c` is valid for writing 32 rows of 32 elements, and `start`, when not
+/// null, for reading as many.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn microtile(
+    num_blocks: usize,
+    a: *const u8,
+    b: *const u8,
+    start: (*const f32, usize),
+    c: (*mut f32, usize),
+) {
+    debug_assert!(num_blocks <= MAX_BLOCKS);
+    let (a_blocks, b_blocks) = (a.wrapping_add(SCALE_LINES * 64), b.wrapping_add(SCALE_LINES * 64));
+    let (a_scales, b_scales) = (a.cast::<f32>(), b.cast::<f32>());
+    // SAFETY: scales and rows for which the caller vouches; lines are aligned.
+    unsafe {
+        let b_scales = [_mm512_load_ps(b_scales), _mm512_load_ps(b_scales.add(16))];
+        for row in (0..PANEL).step_by(BAND) {
+            let at = a_blocks.wrapping_add(row / 16 * TILE_BYTES + row % 16 * 64);
+            let sums = products(num_blocks, at, b_blocks);
+            for (i, sums) in sums.iter().enumerate() {
+                let scale = _mm512_set1_ps(*a_scales.add(row + i));
+                let terms = [0, 1].map(|j| (_mm512_cvtepi32_ps(sums[j]), _mm512_mul_ps(scale, b_scales[j])));
+                let to = c.0.wrapping_byte_add((row + i) * c.1);
+                let from = if start.0.is_null() { start.0 } else { start.0.wrapping_byte_add((row + i) * start.1) };
+                for (j, (sum, scale)) in terms.into_iter().enumerate() {
+                    _mm512_storeu_ps(to.add(16 * j), add(from, 16 * j, sum, scale));
+                }
+            }
+        }
+    }
+}
+
+/// `from[at..] + sum * scale`, or the product where `from` is null.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add(from: *const f32, at: usize, sum: __m512, scale: __m512) -> __m512 {
+    if from.is_null() {
+        return _mm512_mul_ps(sum, scale);
+    }
+    // SAFETY: the caller vouches for the row.
+    _mm512_fmadd_ps(sum, scale, unsafe { _mm512_loadu_ps(from.add(at)) })
+}
+
+/// The whole sums of 8 rows and 32 columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn products(num_blocks: usize, mut a: *const u8, mut b: *const u8) -> [[__m512i; 2]; BAND] {
+    let mut sums = [[_mm512_setzero_si512(); 2]; BAND];
+    for _ in 0..num_blocks {
+        for pair in 0..16 {
+            let b_at = b.wrapping_add(pair * 64);
+            // SAFETY: both lie inside the current block, for which the caller vouches; lines are aligned.
+            let b =
+                unsafe { [_mm512_load_si512(b_at.cast()), _mm512_load_si512(b_at.wrapping_add(TILE_BYTES).cast())] };
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let pairs = _mm512_set1_epi32(unsafe { a.wrapping_add(i * 64 + pair * 4).cast::<i32>().read() });
+                sums[0] = _mm512_dpwssd_epi32(sums[0], pairs, b[0]);
+                sums[1] = _mm512_dpwssd_epi32(sums[1], pairs, b[1]);
+            }
+        }
+        (a, b) = (a.wrapping_add(BLOCK_BYTES), b.wrapping_add(BLOCK_BYTES));
+    }
+    sums
+}
