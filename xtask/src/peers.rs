@@ -3,6 +3,8 @@
 //! ```text
 //! virtual environment ──> rounds of (Arable, each peer) ──> medians and ratios ──> benchmarks/engine-<yyyymm>.md
 //! ```
+//!
+//! On a processor whose fastest precision is not bf16 the page has the name of that precision behind the month.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -54,10 +56,12 @@ pub fn engine(data: &Path) -> Result<()> {
     );
     let bench = Bench::prepare(data)?;
     let month = Command::new("date").arg("+%Y%m").output().context("ask for the date")?.stdout;
-    let path = workspace_root().join(format!("benchmarks/engine-{}.md", String::from_utf8(month)?.trim()));
+    let suffix = if bench.best == "bf16" { String::new() } else { format!("-{}", bench.best) };
+    let name = format!("benchmarks/engine-{}{suffix}.md", String::from_utf8(month)?.trim());
+    let path = workspace_root().join(name);
     fs::create_dir_all(workspace_root().join("benchmarks"))?;
     let mut page = bench.head()?;
-    for precision in ["bf16", "f32"] {
+    for precision in bench.precisions() {
         bench.kernels(precision, &mut page)?;
     }
     for (title, work) in [
@@ -87,6 +91,8 @@ struct Bench {
     python: PathBuf,
     program: PathBuf,
     folder: PathBuf,
+    /// The precision that Arable is fastest in on this machine.
+    best: String,
 }
 
 impl Bench {
@@ -100,9 +106,15 @@ impl Bench {
         fs::create_dir_all(&folder)?;
         let data = fs::canonicalize(data)?;
         fs::write(folder.join("arable.toml"), configuration(&data))?;
-        let bench = Self { python, program, folder };
+        let mut bench = Self { python, program, folder, best: String::new() };
         bench.arable_pretrains(1000)?;
+        bench.best = text(&bench.arable(&["bench", "kernels"])?["precision"])?.to_owned();
         Ok(bench)
+    }
+
+    /// Those that Arable takes part in.
+    fn precisions(&self) -> impl Iterator<Item = &str> {
+        [self.best.as_str(), "f32"].into_iter().take(if self.best == "f32" { 1 } else { 2 })
     }
 
     fn head(&self) -> Result<String> {
@@ -120,7 +132,7 @@ impl Bench {
             step["versions"]["torch"].as_str().unwrap_or_default(),
             step["versions"]["transformers"].as_str().unwrap_or_default(),
             number(&found["peak_flops"])? / 1e9,
-            found["precision"].as_str().unwrap_or_default(),
+            self.best,
             number(&found["peak_bytes"])? / 1e9,
             100.0 * number(&found["rows"][0]["share_of_peak"])?,
         ))
@@ -147,7 +159,7 @@ impl Bench {
 
     /// Arable and PyTorch in each precision, PyTorch also compiled.
     fn contenders(&self, work: &'static str) -> Vec<Contender<'_>> {
-        let arable = ["bf16", "f32"].map(|precision| Contender {
+        let arable = self.precisions().map(|precision| Contender {
             name: format!("Arable {precision}"),
             rounds: ROUNDS,
             run: Box::new(move || self.arable_bench(work, precision)),
@@ -161,50 +173,58 @@ impl Bench {
             };
             Contender { name, rounds: if compile { 1 } else { ROUNDS }, run: Box::new(run) }
         });
-        arable.into_iter().chain(torch).collect()
+        arable.chain(torch).collect()
     }
 
-    /// Matrix products beside oneDNN's, as PyTorch calls them.
+    /// Matrix products beside oneDNN's, as PyTorch calls them, at its faster precision where ours is not f32.
     fn kernels(&self, precision: &str, page: &mut String) -> Result<()> {
-        let mut found: BTreeMap<String, [Vec<f64>; 2]> = BTreeMap::new();
+        let theirs: &[&str] = if precision == "f32" { &["f32"] } else { &["bf16", "f32"] };
+        let mut found: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
+        let mut note = |case: &str, contender: usize, milliseconds: f64| {
+            let times = found.entry(case.to_owned()).or_insert_with(|| vec![Vec::new(); 1 + theirs.len()]);
+            times[contender].push(milliseconds);
+        };
         for _ in 0..ROUNDS {
             let ours = self.arable(&["bench", "kernels", "--mask", "15", "--precision", precision])?;
             for row in ours["rows"].as_array().context("rows")? {
-                let case = row["case"].as_str().context("a case")?;
-                found.entry(case.to_owned()).or_default()[0].push(1e3 * number(&row["seconds"])?);
+                note(text(&row["case"])?, 0, 1e3 * number(&row["seconds"])?);
             }
-            let theirs = self.torch("kernels", &["--precision", precision])?;
-            for (case, milliseconds) in theirs["milliseconds"].as_object().context("milliseconds")? {
-                found.entry(case.clone()).or_default()[1].push(number(milliseconds)?);
+            for (i, precision) in theirs.iter().enumerate() {
+                let found = self.torch("kernels", &["--precision", precision])?;
+                for (case, milliseconds) in found["milliseconds"].as_object().context("milliseconds")? {
+                    note(case, 1 + i, number(milliseconds)?);
+                }
             }
         }
-        write!(
-            page,
-            "\n## Products in {precision}\n\n| | Arable, ms | PyTorch, ms | faster by |\n|---|--:|--:|--:|\n"
-        )?;
+        let names: String = theirs.iter().map(|precision| format!(" PyTorch {precision}, ms |")).collect();
+        write!(page, "\n## Products in {precision}\n\n| | Arable, ms |{names} faster by |\n")?;
+        writeln!(page, "|---|{}", "--:|".repeat(2 + theirs.len()))?;
         for (case, times) in found {
-            let [ours, theirs] = times.map(|mut times| {
-                times.sort_by(f64::total_cmp);
-                times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
-            });
-            writeln!(page, "| {case} | {ours:.2} | {theirs:.2} | {:.2} |", theirs / ours)?;
+            let medians: Vec<f64> = times.into_iter().map(middle).collect();
+            let columns: String = medians.iter().map(|median| format!(" {median:.2} |")).collect();
+            let best = medians[1..].iter().copied().fold(f64::INFINITY, f64::min);
+            writeln!(page, "| {case} |{columns} {:.2} |", best / medians[0])?;
         }
         Ok(())
     }
 
+    /// Arable at its best, and the Trainer in both precisions.
     fn pretrainings(&self) -> Vec<Contender<'_>> {
-        let arable =
-            Contender { name: "Arable bf16".into(), rounds: ROUNDS, run: Box::new(|| self.arable_pretraining()) };
-        let trainer = Contender {
-            name: "transformers Trainer bf16".into(),
+        let arable = Contender {
+            name: format!("Arable {}", self.best),
             rounds: ROUNDS,
-            run: Box::new(|| {
+            run: Box::new(|| self.arable_pretraining()),
+        };
+        let trainers = ["bf16", "f32"].map(|precision| Contender {
+            name: format!("transformers Trainer {precision}"),
+            rounds: ROUNDS,
+            run: Box::new(move || {
                 let shards = self.shards()?;
                 let shards = shards.to_str().context("a path of text")?;
-                as_found(&self.torch("pretrain", &["--precision", "bf16", "--rounds", "60", "--shards", shards])?)
+                as_found(&self.torch("pretrain", &["--precision", precision, "--rounds", "60", "--shards", shards])?)
             }),
-        };
-        vec![arable, trainer]
+        });
+        std::iter::once(arable).chain(trainers).collect()
     }
 
     fn arable_bench(&self, work: &str, precision: &str) -> Result<Found> {
@@ -287,6 +307,16 @@ fn resident_peak(process: u32) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     1024.0 * kilobytes.unwrap_or(0.0)
+}
+
+fn text(value: &Value) -> Result<&str> {
+    value.as_str().with_context(|| format!("a text, not {value}"))
+}
+
+/// The median; NaN of nothing.
+fn middle(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn number(value: &Value) -> Result<f64> {

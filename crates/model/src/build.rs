@@ -114,17 +114,17 @@ pub(crate) struct Builder<'a> {
 
 /// Normal values cut off at two deviations.
 fn cut_normal(draws: &Draws, len: usize, deviation: f64) -> Vec<f32> {
-    /// Drawn in one go; some are thrown away.
-    const BLOCK: u64 = 1 << 14;
+    /// Pairs drawn in one go; some values are thrown away.
+    const BLOCK: u64 = 1 << 13;
     let block = |number: u64| -> Vec<f32> {
         let mut draws = draws.clone();
         draws.skip(2 * BLOCK * number);
-        let all = (0..BLOCK).map(|_| draws.normal());
+        let all = (0..BLOCK).flat_map(|_| draws.normals());
         all.filter(|z| z.abs() <= 2.0).map(|z| (z * deviation) as f32).collect()
     };
-    let (mut values, mut number) = (Vec::with_capacity(len + BLOCK as usize), 0);
+    let (mut values, mut number) = (Vec::with_capacity(len + 2 * BLOCK as usize), 0);
     while values.len() < len {
-        let num_blocks = ((len - values.len()) as u64).div_ceil(BLOCK);
+        let num_blocks = ((len - values.len()) as u64).div_ceil(2 * BLOCK);
         let blocks: Vec<Vec<f32>> = (number..number + num_blocks).into_par_iter().map(block).collect();
         blocks.into_iter().for_each(|block| values.extend(block));
         number += num_blocks;

@@ -27,12 +27,9 @@ impl Packing {
         if isa == Isa::Avx512Vnni { Self::Fixed } else { Self::Bf16 }
     }
 
-    /// The steps of `k` between two visits to C: evenly cut, or those that share scales.
+    /// The steps of `k` between two visits to C, evenly cut where scales allow it.
     fn chunk_of(self, k: usize) -> usize {
-        match self {
-            Self::Bf16 => k.div_ceil(k.div_ceil(CHUNK)).next_multiple_of(DEPTH),
-            Self::Fixed => fixed::SHARED,
-        }
+        k.div_ceil(k.div_ceil(CHUNK)).next_multiple_of(self.unit())
     }
 
     /// Steps that begin where others end begin at multiples of this.

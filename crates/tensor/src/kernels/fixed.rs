@@ -7,10 +7,10 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, _CMP_GE_OQ, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtps_epi32, _mm512_loadu_ps, _mm512_mask_blend_epi16,
-    _mm512_mask_cvtepi32_storeu_epi16, _mm512_maskz_div_ps, _mm512_max_epu32, _mm512_mul_ps, _mm512_packs_epi32,
-    _mm512_permutexvar_epi64, _mm512_reduce_max_epu32, _mm512_set_epi64, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_ps, _mm512_store_si512, _mm512_storeu_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtps_epi32, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps,
+    _mm512_mask_blend_epi16, _mm512_mask_cvtepi32_storeu_epi16, _mm512_maskz_div_ps, _mm512_max_epu32, _mm512_mul_ps,
+    _mm512_packs_epi32, _mm512_permutexvar_epi64, _mm512_reduce_max_epu32, _mm512_set_epi64, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_ps, _mm512_store_si512,
 };
 use std::ops::Range;
 
@@ -55,6 +55,10 @@ pub(super) unsafe fn pack(
     }
 }
 
+/// Rows whose scales are found together: those of a tile where steps are adjacent in memory, else as many as leave the rest
+/// of the first-level cache to the steps.
+const GROUP: usize = 512;
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn pack_of<T: Element>(
@@ -66,30 +70,27 @@ unsafe fn pack_of<T: Element>(
     (out, panel_lines): (*mut Line, usize),
 ) {
     let (row_step, col_step) = source.steps();
-    for row in (rows.start..rows.end.next_multiple_of(PANEL)).step_by(16) {
-        let mut to = out.wrapping_add((row - rows.start) / PANEL * panel_lines);
+    let group = if source.layout == Layout::Normal { 16 } else { GROUP };
+    let end = rows.end.next_multiple_of(PANEL);
+    for row in (rows.start..end).step_by(group) {
+        let mut before = 0;
         for step in steps.clone().step_by(SHARED) {
             let part = Part {
                 corner: data.as_ptr().wrapping_add(row * row_step + step * col_step),
                 layout: source.layout,
                 stride: source.stride,
-                num_rows: rows.end.saturating_sub(row).min(16),
+                num_rows: rows.end.saturating_sub(row).min(group),
                 num_steps: SHARED.min(steps.end - step),
             };
-            let upper = row % PANEL / 16;
-            let blocks = to.wrapping_add(SCALE_LINES);
+            let tiles = (row - rows.start) / 16..(end.min(row + group) - rows.start) / 16;
             // SAFETY: the part lies inside the matrix, and what it takes inside `out`, for which the caller vouches.
-            unsafe {
-                let (factors, scales) = part.scales();
-                _mm512_store_ps(to.wrapping_add(upper).cast(), scales);
-                part.pack(side, factors, blocks.wrapping_add(upper * TILE_LINES));
-            }
-            to = blocks.wrapping_add(part.num_steps.div_ceil(DEPTH) * BLOCK_LINES);
+            unsafe { part.pack(side, tiles, (out.wrapping_add(before), panel_lines)) };
+            before += SCALE_LINES + part.num_steps.div_ceil(DEPTH) * BLOCK_LINES;
         }
     }
 }
 
-/// 16 rows, or fewer, and the steps that share their scales.
+/// Some rows, and the steps that share their scales.
 struct Part<T> {
     corner: *const T,
     layout: Layout,
@@ -105,67 +106,82 @@ fn first(count: usize) -> __mmask16 {
 }
 
 impl<T: Element> Part<T> {
-    /// What the numbers of each row are multiplied with to become integers, and those to become numbers again.
+    /// Packs the rows as `tiles` of 16, counted from the first of the panel at `out.0`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn scales(&self) -> (__m512, __m512) {
-        // As bits without a sign, numbers have their order, and what is not finite is the largest.
-        // SAFETY: the caller vouches for the part.
-        let largest = _mm512_castsi512_ps(unsafe { self.largest() });
-        let usable = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(largest, _mm512_set1_ps(TINY));
-        let limit = _mm512_set1_ps(LIMIT);
-        let factors = _mm512_maskz_div_ps(usable, limit, largest);
-        (factors, _mm512_mul_ps(largest, _mm512_set1_ps(1.0 / LIMIT)))
+    unsafe fn pack(&self, side: Side, tiles: Range<usize>, out: (*mut Line, usize)) {
+        let panel_of = |tile: usize| out.0.wrapping_add(tile / 2 * out.1);
+        let mut factors = [Line::ZERO; GROUP / 16];
+        let factors = &mut factors[..tiles.len()];
+        // SAFETY: the caller vouches for the part and for `out`.
+        unsafe {
+            self.find_largest(factors);
+            for (factors, tile) in factors.iter_mut().zip(tiles.clone()) {
+                let (factor, scale) = scales(_mm512_load_ps(factors.0.as_ptr()));
+                _mm512_store_ps(factors.0.as_mut_ptr(), factor);
+                _mm512_store_ps(panel_of(tile).wrapping_add(tile % 2).cast(), scale);
+            }
+            for step in (0..self.num_steps).step_by(DEPTH) {
+                for (i, tile) in tiles.clone().enumerate() {
+                    let at = SCALE_LINES + step / DEPTH * BLOCK_LINES + tile % 2 * TILE_LINES;
+                    self.pack_tile(side, (16 * i, step), &factors[i], panel_of(tile).wrapping_add(at));
+                }
+            }
+        }
     }
 
-    /// The largest number of each row as bits without a sign.
+    /// Writes the size of each row's largest number to `largest`, 16 rows to a line. As bits without a sign, sizes have
+    /// the order of whole numbers, and what is not finite is the largest.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn largest(&self) -> __m512i {
+    unsafe fn find_largest(&self, largest: &mut [Line]) {
         let sizes = _mm512_set1_epi32(0x7fff_ffff);
         let size = |values: __m512| _mm512_and_si512(_mm512_castps_si512(values), sizes);
         // SAFETY: the caller vouches for the part, of which nothing outside is read.
         unsafe {
             if self.layout == Layout::Transposed {
-                let mut largest = _mm512_setzero_si512();
                 for step in 0..self.num_steps {
-                    let values = T::load(self.corner.wrapping_add(step * self.stride), first(self.num_rows));
-                    largest = _mm512_max_epu32(largest, size(values));
+                    let at = self.corner.wrapping_add(step * self.stride);
+                    for (i, largest) in largest.iter_mut().enumerate() {
+                        let so_far = _mm512_load_si512(largest.0.as_ptr().cast());
+                        let found = T::load(at.wrapping_add(16 * i), first(self.num_rows.saturating_sub(16 * i)));
+                        _mm512_store_si512(largest.0.as_mut_ptr().cast(), _mm512_max_epu32(so_far, size(found)));
+                    }
                 }
-                return largest;
+                return;
             }
-            let mut of_rows = [0u32; 16];
-            for (i, of_row) in of_rows.iter_mut().enumerate().take(self.num_rows) {
+            for (i, of_row) in bytemuck::cast_slice_mut::<Line, f32>(largest).iter_mut().enumerate().take(self.num_rows)
+            {
                 let row = self.corner.wrapping_add(i * self.stride);
                 let mut largest = _mm512_setzero_si512();
                 for step in (0..self.num_steps).step_by(16) {
-                    let values = T::load(row.wrapping_add(step), first(self.num_steps - step));
-                    largest = _mm512_max_epu32(largest, size(values));
+                    let found = T::load(row.wrapping_add(step), first(self.num_steps - step));
+                    largest = _mm512_max_epu32(largest, size(found));
                 }
-                *of_row = _mm512_reduce_max_epu32(largest);
+                *of_row = f32::from_bits(_mm512_reduce_max_epu32(largest));
             }
-            std::mem::transmute::<[u32; 16], __m512i>(of_rows)
         }
     }
 
-    /// Writes one tile for every 32 steps, a block apart.
+    /// Packs 16 rows and 32 steps from `(row, step)` on.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn pack(&self, side: Side, factors: __m512, out: *mut Line) {
-        let natural = matches!((side, self.layout), (Side::Left, Layout::Normal) | (Side::Right, Layout::Transposed));
-        for step in (0..self.num_steps).step_by(DEPTH) {
-            let num_steps = DEPTH.min(self.num_steps - step);
-            // SAFETY: the caller vouches for the part and for `out`.
-            unsafe {
-                let lines = match self.layout {
-                    Layout::Normal => self.rows_of_pairs(step, num_steps, factors),
-                    Layout::Transposed => self.pairs_of_rows(step, num_steps, factors),
-                };
-                let lines = if natural { lines } else { transpose(lines) };
-                let out = out.wrapping_add(step / DEPTH * BLOCK_LINES);
-                for (i, line) in lines.into_iter().enumerate() {
-                    _mm512_store_si512(out.wrapping_add(i).cast(), line);
-                }
+    unsafe fn pack_tile(&self, side: Side, from: (usize, usize), factors: &Line, out: *mut Line) {
+        let size = (self.num_rows.saturating_sub(from.0).min(16), DEPTH.min(self.num_steps - from.1));
+        // Sizes that the compiler knows spare it the masks.
+        // SAFETY: the caller vouches for the part and for `out`.
+        unsafe {
+            let lines = match (self.layout, size) {
+                (Layout::Normal, (16, DEPTH)) => self.rows_of_pairs(from, (16, DEPTH), factors),
+                (Layout::Normal, size) => self.rows_of_pairs(from, size, factors),
+                (Layout::Transposed, (16, DEPTH)) => self.pairs_of_rows(from, (16, DEPTH), factors),
+                (Layout::Transposed, size) => self.pairs_of_rows(from, size, factors),
+            };
+            let is_natural =
+                matches!((side, self.layout), (Side::Left, Layout::Normal) | (Side::Right, Layout::Transposed));
+            let lines = if is_natural { lines } else { transpose(lines) };
+            for (i, line) in lines.into_iter().enumerate() {
+                _mm512_store_si512(out.wrapping_add(i).cast(), line);
             }
         }
     }
@@ -173,18 +189,20 @@ impl<T: Element> Part<T> {
     /// One vector for each row, holding its pairs of steps; steps are adjacent in memory.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn rows_of_pairs(&self, step: usize, num_steps: usize, factors: __m512) -> [__m512i; 16] {
-        let mut of_rows = [0.0f32; 16];
-        // SAFETY: the array holds a vector.
-        unsafe { _mm512_storeu_ps(of_rows.as_mut_ptr(), factors) };
+    unsafe fn rows_of_pairs(
+        &self,
+        (row, step): (usize, usize),
+        (num_rows, num_steps): (usize, usize),
+        factors: &Line,
+    ) -> [__m512i; 16] {
         // Packing takes the quarters of two vectors in turn.
         let order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
         let mut lines = [_mm512_setzero_si512(); 16];
-        for (i, line) in lines.iter_mut().enumerate().take(self.num_rows) {
-            let (row, factor) = (self.corner.wrapping_add(i * self.stride + step), _mm512_set1_ps(of_rows[i]));
+        for (i, line) in lines.iter_mut().enumerate().take(num_rows) {
+            let (from, factor) = (self.at(row + i, step), _mm512_set1_ps(factors.0[i]));
             // SAFETY: reads the row's first `num_steps` elements and no others.
             let (low, high) = unsafe {
-                (T::load(row, first(num_steps)), T::load(row.wrapping_add(16), first(num_steps.saturating_sub(16))))
+                (T::load(from, first(num_steps)), T::load(from.wrapping_add(16), first(num_steps.saturating_sub(16))))
             };
             let both = _mm512_packs_epi32(integers(low, factor), integers(high, factor));
             *line = _mm512_permutexvar_epi64(order, both);
@@ -195,20 +213,42 @@ impl<T: Element> Part<T> {
     /// One vector for each pair of steps, holding the pairs of 16 rows; rows are adjacent in memory.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn pairs_of_rows(&self, step: usize, num_steps: usize, factors: __m512) -> [__m512i; 16] {
+    unsafe fn pairs_of_rows(
+        &self,
+        (row, step): (usize, usize),
+        (num_rows, num_steps): (usize, usize),
+        factors: &Line,
+    ) -> [__m512i; 16] {
+        // SAFETY: a line is a vector.
+        let factors = unsafe { _mm512_load_ps(factors.0.as_ptr()) };
         let mut lines = [_mm512_setzero_si512(); 16];
         for (pair, line) in lines.iter_mut().enumerate().take(num_steps.div_ceil(2)) {
-            let even = self.corner.wrapping_add((step + 2 * pair) * self.stride);
-            let num_odd = if 2 * pair + 1 < num_steps { self.num_rows } else { 0 };
+            let (even, odd) = (self.at(row, step + 2 * pair), self.at(row, step + 2 * pair + 1));
+            let num_odd = if 2 * pair + 1 < num_steps { num_rows } else { 0 };
             // SAFETY: reads the first rows of a step inside the matrix, none of one outside.
-            let (even, odd) = unsafe {
-                (T::load(even, first(self.num_rows)), T::load(even.wrapping_add(self.stride), first(num_odd)))
-            };
+            let (even, odd) = unsafe { (T::load(even, first(num_rows)), T::load(odd, first(num_odd))) };
             let odd = _mm512_slli_epi32::<16>(integers(odd, factors));
             *line = _mm512_mask_blend_epi16(0xaaaa_aaaa, integers(even, factors), odd);
         }
         lines
     }
+
+    fn at(&self, row: usize, step: usize) -> *const T {
+        let (row, step) = match self.layout {
+            Layout::Normal => (row * self.stride, step),
+            Layout::Transposed => (row, step * self.stride),
+        };
+        self.corner.wrapping_add(row + step)
+    }
+}
+
+/// What the numbers of rows are multiplied with to become integers, and those to become numbers again.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scales(largest: __m512) -> (__m512, __m512) {
+    let usable = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(largest, _mm512_set1_ps(TINY));
+    let factors = _mm512_maskz_div_ps(usable, _mm512_set1_ps(LIMIT), largest);
+    (factors, _mm512_mul_ps(largest, _mm512_set1_ps(1.0 / LIMIT)))
 }
 
 /// The nearest integers to `values * factor`, ties to even.

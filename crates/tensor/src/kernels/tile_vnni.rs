@@ -7,39 +7,51 @@ use std::arch::x86_64::{
 
 use super::fixed::{MAX_BLOCKS, SCALE_LINES};
 use super::pack::{BLOCK_BYTES, PANEL, TILE_BYTES};
+use crate::element::Line;
 
 const BAND: usize = 8;
 
 /// `C = start + A B` for `num_blocks` blocks of 32 steps, where a null `start` means zeros and a `start_stride` of 0
-/// repeats one row. Strides are in bytes.
+/// repeats one row. Strides are in bytes. Blocks that share scales are summed before they are added to C.
 ///
 /// # Safety
-/// `Isa::Avx512Vnni` is available; `a` and `b` point to the scales of some steps, followed by `num_blocks` blocks, at most
-/// [`MAX_BLOCKS`], as `fixed::pack` lays them out; `c` is valid for writing 32 rows of 32 elements, and `start`, when not
-/// null, for reading as many.
+/// `Isa::Avx512Vnni` is available; `a` and `b` point to what `fixed::pack` made of a panel for `num_blocks` blocks, from the
+/// scales of the first on; `c` is valid for writing 32 rows of 32 elements, and `start`, when not null, for reading as many.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) unsafe fn microtile(
     num_blocks: usize,
-    a: *const u8,
-    b: *const u8,
-    start: (*const f32, usize),
+    mut a: *const u8,
+    mut b: *const u8,
+    mut start: (*const f32, usize),
     c: (*mut f32, usize),
 ) {
-    debug_assert!(num_blocks <= MAX_BLOCKS);
-    let (a_blocks, b_blocks) = (a.wrapping_add(SCALE_LINES * 64), b.wrapping_add(SCALE_LINES * 64));
+    for block in (0..num_blocks).step_by(MAX_BLOCKS) {
+        let num_blocks = MAX_BLOCKS.min(num_blocks - block);
+        // SAFETY: the caller vouches for the memory.
+        unsafe { add_shared(num_blocks, a, b, start, c) };
+        let bytes = SCALE_LINES * size_of::<Line>() + num_blocks * BLOCK_BYTES;
+        (a, b, start) = (a.wrapping_add(bytes), b.wrapping_add(bytes), (c.0.cast_const(), c.1));
+    }
+}
+
+/// As [`microtile`], for blocks that share scales.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn add_shared(num_blocks: usize, a: *const u8, b: *const u8, start: (*const f32, usize), c: (*mut f32, usize)) {
+    const BEFORE: usize = SCALE_LINES * size_of::<Line>();
     let (a_scales, b_scales) = (a.cast::<f32>(), b.cast::<f32>());
     // SAFETY: scales and rows for which the caller vouches; lines are aligned.
     unsafe {
         let b_scales = [_mm512_load_ps(b_scales), _mm512_load_ps(b_scales.add(16))];
         for row in (0..PANEL).step_by(BAND) {
-            let at = a_blocks.wrapping_add(row / 16 * TILE_BYTES + row % 16 * 64);
-            let sums = products(num_blocks, at, b_blocks);
+            let at = a.wrapping_add(BEFORE + row / 16 * TILE_BYTES + row % 16 * 64);
+            let sums = products(num_blocks, at, b.wrapping_add(BEFORE));
             for (i, sums) in sums.iter().enumerate() {
                 let scale = _mm512_set1_ps(*a_scales.add(row + i));
-                let terms = [0, 1].map(|j| (_mm512_cvtepi32_ps(sums[j]), _mm512_mul_ps(scale, b_scales[j])));
                 let to = c.0.wrapping_byte_add((row + i) * c.1);
                 let from = if start.0.is_null() { start.0 } else { start.0.wrapping_byte_add((row + i) * start.1) };
-                for (j, (sum, scale)) in terms.into_iter().enumerate() {
+                for j in 0..2 {
+                    let (sum, scale) = (_mm512_cvtepi32_ps(sums[j]), _mm512_mul_ps(scale, b_scales[j]));
                     _mm512_storeu_ps(to.add(16 * j), add(from, 16 * j, sum, scale));
                 }
             }
