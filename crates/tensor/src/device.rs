@@ -115,7 +115,7 @@ impl Precision {
     /// The instructions that it takes, by the names that processors have for them.
     fn needs(self) -> &'static str {
         match self {
-            Self::F32 => "products",
+            Self::F32 => "floating point",
             Self::Bf16 => "AVX512-BF16 or AMX",
             Self::I16 => "AVX512-VNNI",
         }
@@ -256,5 +256,25 @@ impl Device {
         let mut tensor = self.stale_in(other.format(), other.rows(), other.cols());
         by_format!(other.format(), T => T::all_mut(&mut tensor).copy_from_slice(T::all(other)));
         tensor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_is_had_or_refused_with_a_hint() {
+        assert!(Precision::F32.is_available() && Precision::fastest().is_available());
+        for precision in Precision::ALL {
+            assert_eq!(Precision::of_name(precision.name()), Some(precision));
+            match Device::cpu(1, precision) {
+                Ok(device) => assert_eq!(device.precision(), precision),
+                Err(error) => {
+                    assert!(!precision.is_available() && error.to_string().contains(precision.name()), "{error}");
+                    assert!(error.hint().is_some_and(|hint| hint.contains("auto")));
+                }
+            }
+        }
     }
 }
