@@ -167,13 +167,14 @@ class Pieces(torch.utils.data.Dataset):
     def __init__(self, folder, length):
         import numpy
 
-        tokens = numpy.fromfile(folder / "tokens.bin", dtype="<u4") & 0x7FFFFFFF
-        offsets = numpy.fromfile(folder / "offsets.bin", dtype="<u8")
         self.pieces = []
-        for start, end in zip(offsets[:-1], offsets[1:]):
-            document = tokens[int(start) : int(end)].tolist()
-            width = length - 2
-            self.pieces += [[2, *document[at : at + width], 3] for at in range(0, len(document), width)]
+        for source in sorted(folder.iterdir()):
+            tokens = numpy.fromfile(source / "tokens.bin", dtype="<u4") & 0x7FFFFFFF
+            offsets = numpy.fromfile(source / "offsets.bin", dtype="<u8")
+            for start, end in zip(offsets[:-1], offsets[1:]):
+                document = tokens[int(start) : int(end)].tolist()
+                width = length - 2
+                self.pieces += [[2, *document[at : at + width], 3] for at in range(0, len(document), width)]
 
     def __len__(self):
         return len(self.pieces)

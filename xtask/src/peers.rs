@@ -275,7 +275,7 @@ impl Bench {
     /// The tokenized training text of Arable's run.
     fn shards(&self) -> Result<PathBuf> {
         let artifacts = fs::read_dir(self.folder.join("out/artifacts"))?.flatten().map(|entry| entry.path());
-        let is_shards = |path: &PathBuf| path.join("train/tokens.bin").exists();
+        let is_shards = |path: &PathBuf| path.join("train/0/tokens.bin").exists();
         Ok(artifacts.into_iter().find(is_shards).context("find shards")?.join("train"))
     }
 

@@ -6,11 +6,13 @@
 //! row has the integer [`LIMIT`].
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _CMP_GE_OQ, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_cmp_ps_mask, _mm512_cvtps_epi32, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps,
-    _mm512_mask_blend_epi16, _mm512_mask_cvtepi32_storeu_epi16, _mm512_maskz_div_ps, _mm512_max_epu32, _mm512_mul_ps,
-    _mm512_packs_epi32, _mm512_permutexvar_epi64, _mm512_reduce_max_epu32, _mm512_set_epi64, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_ps, _mm512_store_si512,
+    __m512, __m512i, __mmask16, __mmask32, _CMP_GE_OQ, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
+    _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_cvtps_epi32,
+    _mm512_extracti64x4_epi64, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_mask_blend_epi16,
+    _mm512_mask_cvtepi32_storeu_epi16, _mm512_maskz_div_ps, _mm512_maskz_loadu_epi16, _mm512_max_epu16,
+    _mm512_max_epu32, _mm512_mul_ps, _mm512_packs_epi32, _mm512_permutexvar_epi64, _mm512_reduce_max_epu32,
+    _mm512_set_epi64, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_store_ps, _mm512_store_si512,
 };
 use std::ops::Range;
 
@@ -61,7 +63,7 @@ const GROUP: usize = 512;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn pack_of<T: Element>(
+unsafe fn pack_of<T: Source>(
     data: &[T],
     side: Side,
     source: MatRef,
@@ -105,7 +107,7 @@ fn first(count: usize) -> __mmask16 {
     if count >= 16 { !0 } else { (1 << count) - 1 }
 }
 
-impl<T: Element> Part<T> {
+impl<T: Source> Part<T> {
     /// Packs the rows as `tiles` of 16, counted from the first of the panel at `out.0`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
@@ -130,35 +132,18 @@ impl<T: Element> Part<T> {
         }
     }
 
-    /// Writes the size of each row's largest number to `largest`, 16 rows to a line. As bits without a sign, sizes have
-    /// the order of whole numbers, and what is not finite is the largest.
+    /// Writes the size of each row's largest number to `largest`, 16 rows to a line.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn find_largest(&self, largest: &mut [Line]) {
-        let sizes = _mm512_set1_epi32(0x7fff_ffff);
-        let size = |values: __m512| _mm512_and_si512(_mm512_castps_si512(values), sizes);
-        // SAFETY: the caller vouches for the part, of which nothing outside is read.
+        // SAFETY: the caller vouches for the part.
         unsafe {
             if self.layout == Layout::Transposed {
-                for step in 0..self.num_steps {
-                    let at = self.corner.wrapping_add(step * self.stride);
-                    for (i, largest) in largest.iter_mut().enumerate() {
-                        let so_far = _mm512_load_si512(largest.0.as_ptr().cast());
-                        let found = T::load(at.wrapping_add(16 * i), first(self.num_rows.saturating_sub(16 * i)));
-                        _mm512_store_si512(largest.0.as_mut_ptr().cast(), _mm512_max_epu32(so_far, size(found)));
-                    }
-                }
-                return;
+                return T::largest_of_columns((self.corner, self.stride), (self.num_steps, self.num_rows), largest);
             }
-            for (i, of_row) in bytemuck::cast_slice_mut::<Line, f32>(largest).iter_mut().enumerate().take(self.num_rows)
-            {
-                let row = self.corner.wrapping_add(i * self.stride);
-                let mut largest = _mm512_setzero_si512();
-                for step in (0..self.num_steps).step_by(16) {
-                    let found = T::load(row.wrapping_add(step), first(self.num_steps - step));
-                    largest = _mm512_max_epu32(largest, size(found));
-                }
-                *of_row = f32::from_bits(_mm512_reduce_max_epu32(largest));
+            let of_rows = bytemuck::cast_slice_mut::<Line, f32>(largest).iter_mut();
+            for (i, of_row) in of_rows.enumerate().take(self.num_rows) {
+                *of_row = T::largest(self.at(i, 0), self.num_steps);
             }
         }
     }
@@ -195,17 +180,10 @@ impl<T: Element> Part<T> {
         (num_rows, num_steps): (usize, usize),
         factors: &Line,
     ) -> [__m512i; 16] {
-        // Packing takes the quarters of two vectors in turn.
-        let order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
         let mut lines = [_mm512_setzero_si512(); 16];
         for (i, line) in lines.iter_mut().enumerate().take(num_rows) {
-            let (from, factor) = (self.at(row + i, step), _mm512_set1_ps(factors.0[i]));
             // SAFETY: reads the row's first `num_steps` elements and no others.
-            let (low, high) = unsafe {
-                (T::load(from, first(num_steps)), T::load(from.wrapping_add(16), first(num_steps.saturating_sub(16))))
-            };
-            let both = _mm512_packs_epi32(integers(low, factor), integers(high, factor));
-            *line = _mm512_permutexvar_epi64(order, both);
+            *line = unsafe { T::pairs(self.at(row + i, step), num_steps, factors.0[i]) };
         }
         lines
     }
@@ -227,8 +205,7 @@ impl<T: Element> Part<T> {
             let num_odd = if 2 * pair + 1 < num_steps { num_rows } else { 0 };
             // SAFETY: reads the first rows of a step inside the matrix, none of one outside.
             let (even, odd) = unsafe { (T::load(even, first(num_rows)), T::load(odd, first(num_odd))) };
-            let odd = _mm512_slli_epi32::<16>(integers(odd, factors));
-            *line = _mm512_mask_blend_epi16(0xaaaa_aaaa, integers(even, factors), odd);
+            *line = in_turn(integers(even, factors), integers(odd, factors));
         }
         lines
     }
@@ -240,6 +217,147 @@ impl<T: Element> Part<T> {
         };
         self.corner.wrapping_add(row + step)
     }
+}
+
+/// What is packed. As bits without a sign, sizes have the order of whole numbers, and what is not finite is the largest.
+trait Source: Element {
+    /// The size of the largest of `count` numbers at `from`.
+    ///
+    /// # Safety
+    /// The CPU has the instructions of [`pack`]; the numbers are valid for reading.
+    unsafe fn largest(from: *const Self, count: usize) -> f32;
+
+    /// Writes to `largest` those of each of `size.1` columns of `size.0` rows, `from.1` elements apart.
+    ///
+    /// # Safety
+    /// As for [`Self::largest`]; there are as many lines of 16 columns as two for each 32 columns begun, [`GROUP`] at most.
+    unsafe fn largest_of_columns(from: (*const Self, usize), size: (usize, usize), largest: &mut [Line]);
+
+    /// `count` numbers at `from`, 32 at most, as integers; then zeros.
+    ///
+    /// # Safety
+    /// As for [`Self::largest`].
+    unsafe fn pairs(from: *const Self, count: usize, factor: f32) -> __m512i;
+}
+
+impl Source for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn largest(from: *const Self, count: usize) -> f32 {
+        let mut largest = _mm512_setzero_si512();
+        for at in (0..count).step_by(16) {
+            // SAFETY: masked elements are not read.
+            let found = unsafe { Self::load(from.wrapping_add(at), first(count - at)) };
+            largest = _mm512_max_epu32(largest, size(found));
+        }
+        Self::from_bits(_mm512_reduce_max_epu32(largest))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn largest_of_columns(from: (*const Self, usize), (rows, cols): (usize, usize), largest: &mut [Line]) {
+        for row in 0..rows {
+            let row = from.0.wrapping_add(row * from.1);
+            for (i, largest) in largest.iter_mut().enumerate() {
+                // SAFETY: a line is a vector; masked elements are not read.
+                unsafe {
+                    let found = Self::load(row.wrapping_add(16 * i), first(cols.saturating_sub(16 * i)));
+                    let so_far = _mm512_load_si512(largest.0.as_ptr().cast());
+                    _mm512_store_si512(largest.0.as_mut_ptr().cast(), _mm512_max_epu32(so_far, size(found)));
+                }
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn pairs(from: *const Self, count: usize, factor: f32) -> __m512i {
+        // SAFETY: masked elements are not read.
+        let (low, high) = unsafe {
+            (Self::load(from, first(count)), Self::load(from.wrapping_add(16), first(count.saturating_sub(16))))
+        };
+        let factor = _mm512_set1_ps(factor);
+        // Packing takes the quarters of two vectors in turn.
+        let order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+        _mm512_permutexvar_epi64(order, _mm512_packs_epi32(integers(low, factor), integers(high, factor)))
+    }
+}
+
+/// The size of each number as bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn size(values: __m512) -> __m512i {
+    _mm512_and_si512(_mm512_castps_si512(values), _mm512_set1_epi32(0x7fff_ffff))
+}
+
+/// The first `count` numbers at `from`, 32 at most, and zeros.
+///
+/// # Safety
+/// As for [`Source::largest`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn narrow(from: *const bf16, count: usize) -> __m512i {
+    let mask: __mmask32 = if count >= 32 { !0 } else { (1 << count) - 1 };
+    // SAFETY: masked elements are not read.
+    unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
+}
+
+/// 32 numbers at a time, without widening them before it is needed.
+impl Source for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn largest(from: *const Self, count: usize) -> f32 {
+        let mut largest = _mm512_setzero_si512();
+        for at in (0..count).step_by(32) {
+            // SAFETY: the caller vouches for the numbers.
+            let found = unsafe { narrow(from.wrapping_add(at), count - at) };
+            largest = _mm512_max_epu16(largest, _mm512_and_si512(found, _mm512_set1_epi16(0x7fff)));
+        }
+        let (low, high) = (_mm512_slli_epi32::<16>(largest), largest);
+        // The lower half of `high` matters only where its upper half is the largest already, and is cut off.
+        f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(low, high)) & 0xffff_0000)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn largest_of_columns(from: (*const Self, usize), (rows, cols): (usize, usize), largest: &mut [Line]) {
+        let mut so_far = [_mm512_setzero_si512(); GROUP / 32];
+        let so_far = &mut so_far[..largest.len() / 2];
+        for row in 0..rows {
+            let row = from.0.wrapping_add(row * from.1);
+            for (i, so_far) in so_far.iter_mut().enumerate() {
+                // SAFETY: the caller vouches for the columns.
+                let found = unsafe { narrow(row.wrapping_add(32 * i), cols.saturating_sub(32 * i)) };
+                *so_far = _mm512_max_epu16(*so_far, _mm512_and_si512(found, _mm512_set1_epi16(0x7fff)));
+            }
+        }
+        for (lines, &so_far) in largest.chunks_exact_mut(2).zip(so_far.iter()) {
+            let halves = [_mm512_castsi512_si256(so_far), _mm512_extracti64x4_epi64::<1>(so_far)];
+            for (line, half) in lines.iter_mut().zip(halves) {
+                let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half));
+                // SAFETY: a line is a vector.
+                unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), wide) };
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn pairs(from: *const Self, count: usize, factor: f32) -> __m512i {
+        // SAFETY: the caller vouches for the numbers.
+        let found = unsafe { narrow(from, count) };
+        let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(found));
+        let odd = _mm512_castsi512_ps(_mm512_and_si512(found, _mm512_set1_epi32(0xffff_0000_u32.cast_signed())));
+        let factor = _mm512_set1_ps(factor);
+        in_turn(integers(even, factor), integers(odd, factor))
+    }
+}
+
+/// Pairs of the lower words of `even` and `odd`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn in_turn(even: __m512i, odd: __m512i) -> __m512i {
+    _mm512_mask_blend_epi16(0xaaaa_aaaa, even, _mm512_slli_epi32::<16>(odd))
 }
 
 /// What the numbers of rows are multiplied with to become integers, and those to become numbers again.
