@@ -132,7 +132,7 @@ impl<T: Source> Part<T> {
         }
     }
 
-    /// Writes the size of each row's largest number to `largest`, 16 rows to a line.
+    /// Writes the size of each row's largest number to `largest`, which holds zeros, 16 rows to a line.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn find_largest(&self, largest: &mut [Line]) {
@@ -227,7 +227,7 @@ trait Source: Element {
     /// The CPU has the instructions of [`pack`]; the numbers are valid for reading.
     unsafe fn largest(from: *const Self, count: usize) -> f32;
 
-    /// Writes to `largest` those of each of `size.1` columns of `size.0` rows, `from.1` elements apart.
+    /// Writes to `largest`, which holds zeros, those of each of `size.1` columns of `size.0` rows, `from.1` elements apart.
     ///
     /// # Safety
     /// As for [`Self::largest`]; there are as many lines of 16 columns as two for each 32 columns begun, [`GROUP`] at most.
