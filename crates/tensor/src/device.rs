@@ -122,8 +122,7 @@ impl Precision {
     }
 
     fn isa(self) -> Result<Isa, DeviceError> {
-        let fastest_first = [Isa::AmxBf16, Isa::Avx512Bf16, Isa::Avx512Vnni, Isa::F32];
-        let mut sets = fastest_first.into_iter().filter(|&isa| Self::of(isa) == self);
+        let mut sets = Isa::ALL.into_iter().rev().filter(|&isa| Self::of(isa) == self);
         sets.find(|isa| isa.is_available()).ok_or(DeviceError::Precision(self))
     }
 }

@@ -6,20 +6,20 @@
 //! row has the integer [`LIMIT`].
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, __mmask32, _CMP_GE_OQ, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
+    __m512, __m512i, __mmask16, _CMP_GE_OQ, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
     _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_cvtps_epi32,
     _mm512_extracti64x4_epi64, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_mask_blend_epi16,
-    _mm512_mask_cvtepi32_storeu_epi16, _mm512_maskz_div_ps, _mm512_maskz_loadu_epi16, _mm512_max_epu16,
-    _mm512_max_epu32, _mm512_mul_ps, _mm512_packs_epi32, _mm512_permutexvar_epi64, _mm512_reduce_max_epu32,
-    _mm512_set_epi64, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32,
-    _mm512_srli_epi32, _mm512_store_ps, _mm512_store_si512,
+    _mm512_mask_cvtepi32_storeu_epi16, _mm512_maskz_div_ps, _mm512_max_epu16, _mm512_max_epu32, _mm512_mul_ps,
+    _mm512_packs_epi32, _mm512_permutexvar_epi64, _mm512_reduce_max_epu32, _mm512_set_epi64, _mm512_set1_epi16,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_ps,
+    _mm512_store_si512,
 };
 use std::ops::Range;
 
 use half::bf16;
 
 use super::matrix::{Elements, Layout, MatRef};
-use super::pack::{BLOCK_LINES, DEPTH, PANEL, Side, TILE_LINES, transpose};
+use super::pack::{BLOCK_LINES, DEPTH, PANEL, Side, TILE_LINES, narrow, transpose};
 use crate::element::{Element, Line};
 
 /// Blocks that share scales.
@@ -288,18 +288,6 @@ impl Source for f32 {
 #[target_feature(enable = "avx512f")]
 fn size(values: __m512) -> __m512i {
     _mm512_and_si512(_mm512_castps_si512(values), _mm512_set1_epi32(0x7fff_ffff))
-}
-
-/// The first `count` numbers at `from`, 32 at most, and zeros.
-///
-/// # Safety
-/// As for [`Source::largest`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn narrow(from: *const bf16, count: usize) -> __m512i {
-    let mask: __mmask32 = if count >= 32 { !0 } else { (1 << count) - 1 };
-    // SAFETY: masked elements are not read.
-    unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
 }
 
 /// 32 numbers at a time, without widening them before it is needed.

@@ -20,7 +20,7 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// Every set.
+    /// Every set; of those of one precision the faster ones come later.
     pub const ALL: [Self; 4] = [Self::F32, Self::Avx512Vnni, Self::Avx512Bf16, Self::AmxBf16];
 
     /// The fastest set on this machine. The first call asks Linux for the use of the tile registers.

@@ -235,9 +235,8 @@ impl Packable for bf16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn along(from: *const Self, count: usize) -> __m512i {
-        let mask: __mmask32 = if count >= 32 { !0 } else { (1 << count) - 1 };
-        // SAFETY: masked elements are not read.
-        unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
+        // SAFETY: the caller vouches for the elements.
+        unsafe { narrow(from, count) }
     }
 
     #[inline]
@@ -251,6 +250,18 @@ impl Packable for bf16 {
             _mm512_inserti64x4::<1>(first, _mm512_castsi512_si256(second))
         }
     }
+}
+
+/// The first `count` (32 at most are read) elements at `from`, then zeros.
+///
+/// # Safety
+/// The CPU has `avx512f` and `avx512bw`; the elements are valid for reading.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn narrow(from: *const bf16, count: usize) -> __m512i {
+    let mask: __mmask32 = if count >= 32 { !0 } else { (1 << count) - 1 };
+    // SAFETY: masked elements are not read.
+    unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) }
 }
 
 /// The first `count` (16 at most are read) elements at `from`, then zeros.

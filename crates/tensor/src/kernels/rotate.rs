@@ -16,7 +16,7 @@ pub(crate) fn rotate_heads<S: Element, T: Element>(
 ) {
     assert!(sin.len() == cos.len() && from.len() == to.len() && from.len().is_multiple_of(2 * cos.len()));
     #[cfg(target_arch = "x86_64")]
-    if crate::simd::Level::detect() == crate::simd::Level::V4 && super::Isa::Avx512Bf16.is_available() {
+    if super::Isa::Avx512Bf16.is_available() {
         // SAFETY: the machine has the instructions.
         return unsafe { avx512::rotate(from, to, (cos, sin), direction) };
     }

@@ -10,6 +10,7 @@ use super::pack::{BLOCK_BYTES, PANEL, TILE_BYTES};
 use crate::element::Line;
 
 const BAND: usize = 8;
+const SCALE_BYTES: usize = SCALE_LINES * size_of::<Line>();
 
 /// `C = start + A B` for `num_blocks` blocks of 32 steps, where a null `start` means zeros and a `start_stride` of 0
 /// repeats one row. Strides are in bytes. Blocks that share scales are summed before they are added to C.
@@ -29,7 +30,7 @@ pub(super) unsafe fn microtile(
         let num_blocks = MAX_BLOCKS.min(num_blocks - block);
         // SAFETY: the caller vouches for the memory.
         unsafe { add_shared(num_blocks, a, b, start, c) };
-        let bytes = SCALE_LINES * size_of::<Line>() + num_blocks * BLOCK_BYTES;
+        let bytes = SCALE_BYTES + num_blocks * BLOCK_BYTES;
         (a, b, start) = (a.wrapping_add(bytes), b.wrapping_add(bytes), (c.0.cast_const(), c.1));
     }
 }
@@ -38,14 +39,13 @@ pub(super) unsafe fn microtile(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn add_shared(num_blocks: usize, a: *const u8, b: *const u8, start: (*const f32, usize), c: (*mut f32, usize)) {
-    const BEFORE: usize = SCALE_LINES * size_of::<Line>();
     let (a_scales, b_scales) = (a.cast::<f32>(), b.cast::<f32>());
     // SAFETY: scales and rows for which the caller vouches; lines are aligned.
     unsafe {
         let b_scales = [_mm512_load_ps(b_scales), _mm512_load_ps(b_scales.add(16))];
         for row in (0..PANEL).step_by(BAND) {
-            let at = a.wrapping_add(BEFORE + row / 16 * TILE_BYTES + row % 16 * 64);
-            let sums = products(num_blocks, at, b.wrapping_add(BEFORE));
+            let at = a.wrapping_add(SCALE_BYTES + row / 16 * TILE_BYTES + row % 16 * 64);
+            let sums = products(num_blocks, at, b.wrapping_add(SCALE_BYTES));
             for (i, sums) in sums.iter().enumerate() {
                 let scale = _mm512_set1_ps(*a_scales.add(row + i));
                 let to = c.0.wrapping_byte_add((row + i) * c.1);
