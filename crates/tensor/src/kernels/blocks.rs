@@ -129,19 +129,27 @@ fn pack_all(packing: Packing, side: Side, source: MatRef, out: &mut [Line], pool
     });
 }
 
-/// How a microtile reads its 32 rows of A: `row` bytes from row to row, `block` bytes from 32 steps of `k` to the next.
+/// Half a panel, as a microtile reads it: 16 lines for each block of 32 steps, `line` bytes from one to the next, and `block`
+/// bytes from block to block.
 #[derive(Clone, Copy)]
-pub(super) struct Left {
-    pub(super) upper: *const u8,
-    pub(super) lower: *const u8,
-    pub(super) row: usize,
+pub(super) struct Half {
+    pub(super) at: *const u8,
+    pub(super) line: usize,
     pub(super) block: usize,
 }
 
-impl Left {
-    fn packed(at: *const u8) -> Self {
-        Self { upper: at, lower: at.wrapping_add(TILE_BYTES), row: 64, block: BLOCK_BYTES }
-    }
+/// The two halves of a packed panel.
+fn packed_halves(at: *const u8) -> [Half; 2] {
+    [at, at.wrapping_add(TILE_BYTES)].map(|at| Half { at, line: 64, block: BLOCK_BYTES })
+}
+
+/// What a microtile multiplies.
+#[derive(Clone, Copy)]
+pub(super) struct Operands {
+    pub(super) a: [Half; 2],
+    pub(super) b: [Half; 2],
+    /// The panels of A and B that come next: their lines are asked for meanwhile.
+    pub(super) next: [[Half; 2]; 2],
 }
 
 /// A packed operand, or some of its panels and steps.
@@ -260,14 +268,15 @@ pub(super) fn product_packed(
 pub(super) fn spin(isa: Isa, num_rounds: u64) -> u64 {
     let depth = Packing::of(isa).chunk_of(CHUNK);
     let ones = vec![Line([f32::from_bits(0x3f80_3f80); 16]); packed_lines(isa, PANEL, depth)];
-    let (operand, mut c) = (ones.as_ptr().cast::<u8>(), Strip([[0.0; STRIP]; PANEL]));
+    let panel = packed_halves(ones.as_ptr().cast());
+    let (operands, mut c) = (Operands { a: panel, b: panel, next: [panel; 2] }, Strip([[0.0; STRIP]; PANEL]));
     // SAFETY: the caller has checked the instruction set, and no other kernel lives on this thread.
     let kernel = unsafe { Kernel::start(isa) };
     for _ in 0..num_rounds {
         // SAFETY: `ones` holds a panel of `depth` steps, `c` a whole microtile.
         unsafe {
             let c = (c.0.as_mut_ptr().cast(), STRIP_STRIDE);
-            kernel.whole(depth / DEPTH, (Left::packed(operand), operand), Start::ZERO, c);
+            kernel.whole(depth / DEPTH, &operands, Start::ZERO, c);
         }
         std::hint::black_box(&mut c);
     }
@@ -297,14 +306,30 @@ impl Product<'_> {
     }
 
     /// The panel of A that begins at `row`, from `step` on.
-    fn panel(&self, left: Rows, row: usize, step: usize) -> Left {
-        let Elements::Bf16(data) = self.a.data else { return Left::packed(left.packed.at(row, step)) };
+    fn panel(&self, left: Rows, row: usize, step: usize) -> [Half; 2] {
+        let Elements::Bf16(data) = self.a.data else { return packed_halves(left.packed.at(row, step)) };
         if row >= left.in_place {
-            return Left::packed(left.packed.at(row, step));
+            return packed_halves(left.packed.at(row, step));
         }
-        let stride = self.a.stride * size_of::<bf16>();
-        let upper = data[row * self.a.stride + step..].as_ptr().cast::<u8>();
-        Left { upper, lower: upper.wrapping_add(16 * stride), row: stride, block: DEPTH * size_of::<bf16>() }
+        let line = self.a.stride * size_of::<bf16>();
+        let at = data[row * self.a.stride + step..].as_ptr().cast::<u8>();
+        [at, at.wrapping_add(16 * line)].map(|at| Half { at, line, block: DEPTH * size_of::<bf16>() })
+    }
+
+    /// What the microtile at `(row, col)` of a tile multiplies from `step` on. The next panel of A is asked for along the first
+    /// columns.
+    fn operands(
+        &self,
+        left: Rows,
+        (rows, cols): (&Range<usize>, &Range<usize>),
+        (row, col): (usize, usize),
+        step: usize,
+    ) -> Operands {
+        let (a, next_row) = (self.panel(left, row, step), row + PANEL);
+        let next_a = if col == cols.start && next_row < rows.end { self.panel(left, next_row, step) } else { a };
+        let next_col = if col + PANEL < cols.end { col + PANEL } else { cols.start };
+        let [b, next_b] = [col, next_col].map(|col| packed_halves(self.right.at(col, step)));
+        Operands { a, b, next: [next_a, next_b] }
     }
 
     /// Packs a rectangle of A.
@@ -329,7 +354,7 @@ impl Product<'_> {
         for row in rows.clone().step_by(PANEL) {
             for col in cols.clone().step_by(PANEL) {
                 let size = (PANEL.min(rows.end - row), PANEL.min(cols.end - col));
-                let operands = (self.panel(left, row, steps.start), self.right.at(col, steps.start));
+                let operands = self.operands(left, (&rows, &cols), (row, col), steps.start);
                 let start = self.start(row, col, steps.start);
                 if col + PANEL < cols.end {
                     self.c.prefetch((row, col + PANEL), size.0);
@@ -338,7 +363,7 @@ impl Product<'_> {
                 // microtile is part of this job's tile of C, which no other job touches.
                 unsafe {
                     let c = (self.c.at(row, col), self.c.stride);
-                    kernel.add(edge, steps.len().div_ceil(DEPTH), operands, start, (c, size));
+                    kernel.add(edge, steps.len().div_ceil(DEPTH), &operands, start, (c, size));
                 }
             }
         }
@@ -356,13 +381,13 @@ impl Product<'_> {
             for step in (0..k).step_by(depth) {
                 let num_blocks = depth.min(k - step).div_ceil(DEPTH);
                 for col in (first..first + size.1).step_by(PANEL) {
-                    let operands = (self.panel(left, row, step), self.right.at(col, step));
+                    let operands = self.operands(left, (&rows, &cols), (row, col), step);
                     let at = strip.0.as_mut_ptr().cast::<f32>().wrapping_add(col - first);
                     let start =
                         if step == 0 { self.start(row, col, 0) } else { Start { row: at, stride: STRIP_STRIDE } };
                     let size = (size.0, PANEL.min(first + size.1 - col));
                     // SAFETY: as in `chunk`; the strip has room for whole microtiles.
-                    unsafe { kernel.fill(num_blocks, operands, start, (at, STRIP_STRIDE), size) };
+                    unsafe { kernel.fill(num_blocks, &operands, start, (at, STRIP_STRIDE), size) };
                 }
             }
             // SAFETY: this part of C belongs to this job's tile, which no other job touches.
@@ -431,7 +456,7 @@ impl Kernel {
         &self,
         edge: &mut Strip,
         num_blocks: usize,
-        operands: (Left, *const u8),
+        operands: &Operands,
         start: Start,
         (c, size): ((*mut f32, usize), (usize, usize)),
     ) {
@@ -454,7 +479,7 @@ impl Kernel {
     unsafe fn fill(
         &self,
         num_blocks: usize,
-        operands: (Left, *const u8),
+        operands: &Operands,
         mut start: Start,
         c: (*mut f32, usize),
         size: (usize, usize),
@@ -487,14 +512,14 @@ impl Kernel {
     ///
     /// # Safety
     /// As for [`Self::add`].
-    unsafe fn whole(&self, num_blocks: usize, (a, b): (Left, *const u8), start: Start, c: (*mut f32, usize)) {
+    unsafe fn whole(&self, num_blocks: usize, operands: &Operands, start: Start, c: (*mut f32, usize)) {
         let start = (start.row, start.stride);
         // SAFETY: the caller vouches for the memory, and `self` exists only where its instructions do.
         unsafe {
             match self {
-                Self::Vnni => tile_vnni::microtile(num_blocks, a.upper, b, start, c),
-                Self::Avx512 => tile_avx512::microtile(num_blocks, a, b, start, c),
-                Self::Amx(tiles) => tiles.microtile(num_blocks, a, b, start, c),
+                Self::Vnni => tile_vnni::microtile(num_blocks, operands, start, c),
+                Self::Avx512 => tile_avx512::microtile(num_blocks, operands, start, c),
+                Self::Amx(tiles) => tiles.microtile(num_blocks, operands, start, c),
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use std::arch::asm;
 
-use super::blocks::Left;
+use super::blocks::Operands;
 use super::pack::BLOCK_BYTES;
 
 /// What `ldtilecfg` reads: eight tiles of 16 rows by 64 bytes.
@@ -44,17 +44,17 @@ impl Tiles {
     /// `start_stride` of 0 repeats one row. Strides are in bytes.
     ///
     /// # Safety
-    /// `a` holds 32 rows of `num_blocks >= 1` blocks and `b` points to as many packed ones; `c` is valid for writing 32
-    /// rows of 32 elements, and `start`, when not null, for reading as many.
+    /// The operands hold `num_blocks >= 1` blocks; `c` is valid for writing 32 rows of 32 elements, and `start`, when not
+    /// null, for reading as many.
     pub(super) unsafe fn microtile(
         &self,
         num_blocks: usize,
-        a: Left,
-        b: *const u8,
+        operands: &Operands,
         start: (*const f32, usize),
         c: (*mut f32, usize),
     ) {
         debug_assert!(num_blocks > 0);
+        let ([upper, lower], [b, _]) = (operands.a, operands.b);
         // SAFETY: `self` proves that the registers are configured; the caller vouches for the memory: the code reads
         // 32 rows of `num_blocks * 64` bytes of A, as many of B, and 32 rows of 128 bytes from `start`, and writes as many
         // to `c`.
@@ -96,11 +96,11 @@ impl Tiles {
                 "add {below}, {c}",
                 "tilestored [{below} + {c_stride}], tmm2",
                 "tilestored [{below} + {c_stride} + 64], tmm3",
-                upper = inout(reg) a.upper => _,
-                lower = inout(reg) a.lower => _,
-                a_row = in(reg) a.row,
-                a_block = in(reg) a.block,
-                b = inout(reg) b => _,
+                upper = inout(reg) upper.at => _,
+                lower = inout(reg) lower.at => _,
+                a_row = in(reg) upper.line,
+                a_block = in(reg) upper.block,
+                b = inout(reg) b.at => _,
                 b_row = in(reg) 64usize,
                 b_block = const BLOCK_BYTES,
                 left = inout(reg) num_blocks => _,

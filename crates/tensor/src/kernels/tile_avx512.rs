@@ -1,12 +1,12 @@
 //! The 32 x 32 microtile on `vdpbf16ps`: four bands of 8 rows, each with 16 vectors of sums in registers.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::blocks::Left;
-use super::pack::{BLOCK_BYTES, TILE_BYTES};
+use super::blocks::{Half, Operands};
+use super::pack::TILE_BYTES;
 
 const BAND: usize = 8;
 
@@ -14,24 +14,24 @@ const BAND: usize = 8;
 /// repeats one row. Strides are in bytes.
 ///
 /// # Safety
-/// `Isa::Avx512Bf16` is available; `a` holds 32 rows of `num_blocks` blocks, and `b` points to as many packed ones, aligned
-/// to 64 bytes; `c` is valid
-/// for writing 32 rows of 32 elements, and `start`, when not null, for reading as many.
+/// `Isa::Avx512Bf16` is available; the operands hold `num_blocks` blocks; `c` is valid for writing 32 rows of 32 elements,
+/// and `start`, when not null, for reading as many.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn microtile(
     num_blocks: usize,
-    a: Left,
-    b: *const u8,
+    operands: &Operands,
     start: (*const f32, usize),
     c: (*mut f32, usize),
 ) {
-    for band in 0..32 / BAND {
+    let [next_a, next_b] = operands.next;
+    for (band, next) in [next_b[0], next_b[1], next_a[0], next_a[1]].into_iter().enumerate() {
         let row = band * BAND;
-        let at = if row < 16 { a.upper } else { a.lower }.wrapping_add(row % 16 * a.row);
+        let mut a = operands.a[row / 16];
+        a.at = a.at.wrapping_add(row % 16 * a.line);
         // SAFETY: the band's rows lie inside the microtile for which the caller vouches.
         unsafe {
             let mut sums = load_band(start.0, start.1, row);
-            add_products(&mut sums, num_blocks, (at, a), b);
+            add_products(&mut sums, num_blocks, a, operands.b[0], next);
             store_band(&sums, c.0.wrapping_byte_add(row * c.1), c.1);
         }
     }
@@ -53,24 +53,31 @@ unsafe fn load_band(start: *const f32, stride: usize, row: usize) -> Band {
     sums
 }
 
+/// Adds the products of a band, and asks for the lines of `next` meanwhile.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn add_products(sums: &mut Band, num_blocks: usize, (mut at, a): (*const u8, Left), mut b: *const u8) {
+unsafe fn add_products(sums: &mut Band, num_blocks: usize, mut a: Half, mut b: Half, mut next: Half) {
     for _ in 0..num_blocks {
         for pair in 0..16 {
-            let b_at = b.wrapping_add(pair * 64);
-            // SAFETY: both lie inside the current block, for which the caller vouches; lines are aligned.
-            let b =
-                unsafe { [_mm512_load_si512(b_at.cast()), _mm512_load_si512(b_at.wrapping_add(TILE_BYTES).cast())] };
+            let b_at = b.at.wrapping_add(pair * 64);
+            // SAFETY: both lie inside the current block, for which the caller vouches; lines are aligned. A prefetch reads
+            // nothing that the program sees.
+            let b = unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(next.at.wrapping_add(pair * next.line).cast());
+                [_mm512_load_si512(b_at.cast()), _mm512_load_si512(b_at.wrapping_add(TILE_BYTES).cast())]
+            };
             for (i, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: as above.
-                let pairs =
-                    _mm512_set1_epi32(unsafe { at.wrapping_add(i * a.row + pair * 4).cast::<i32>().read_unaligned() });
+                let pairs = _mm512_set1_epi32(unsafe {
+                    a.at.wrapping_add(i * a.line + pair * 4).cast::<i32>().read_unaligned()
+                });
                 sums[0] = _mm512_dpbf16_ps(sums[0], bf16s(pairs), bf16s(b[0]));
                 sums[1] = _mm512_dpbf16_ps(sums[1], bf16s(pairs), bf16s(b[1]));
             }
         }
-        (at, b) = (at.wrapping_add(a.block), b.wrapping_add(BLOCK_BYTES));
+        for half in [&mut a, &mut b, &mut next] {
+            half.at = half.at.wrapping_add(half.block);
+        }
     }
 }
 

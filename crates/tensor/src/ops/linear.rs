@@ -78,7 +78,7 @@ impl Op for Linear {
             }
         }
         if let Some(sum) = self.bias.and_then(|bias| backprop.gradient(bias)) {
-            by_format!(grad.format(), T => add_column_sums::<T>(device, sum, T::all(&grad)));
+            by_format!(grad.format(), T => add_column_sums::<T>(device, sum, T::all(&grad), grad.cols()));
         }
         let mut dx = device.stale_in(x.format(), x.rows(), x.cols());
         device.matmul_into(dx.mat_mut(), Init::Zero, grad.mat(), w);

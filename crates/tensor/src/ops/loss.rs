@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::device::Device;
+use crate::element::{Element, by_format};
 use crate::kernels::{Init, MatMut, MatRef};
 use crate::math::{exp, max, sum};
 use crate::ops::{add_column_sums, add_scaled};
@@ -19,8 +20,18 @@ pub(super) struct Ready {
     pub dx: Tensor,
 }
 
-/// Rows of logits that exist at a time in [`Tape::linear_cross_entropy`].
+/// Rows of gradients by logits that exist at a time in [`Tape::linear_cross_entropy`].
 const CHUNK_ROWS: usize = 512;
+
+/// Rows of logits that exist at a time there: few enough to stay in a cache until their softmax is taken.
+const LOGIT_ROWS: usize = 128;
+
+/// Elements behind each row of logits, at least. Vocabularies like to be powers of two, and rows that many elements apart
+/// would have the same few places in a cache.
+const PAD: usize = 32;
+
+/// Rows of logits that a thread takes at a time, at least.
+const MIN_ROWS: usize = 8;
 
 /// What the vocabulary loss found.
 #[derive(Clone, Debug, Default)]
@@ -33,19 +44,27 @@ pub struct VocabularyLoss {
     pub losses: Vec<f32>,
 }
 
-/// Turns logits into `scale * (softmax - one hot)`, row by row; returns the loss and whether the target leads.
-fn softmax_backward(
+/// Spoils the logits and writes `scale * (softmax - one hot)` of each row to `gradient`, where somebody wants it; returns the
+/// loss of each row and whether its target leads. Rows of `cols` elements begin `stride` apart in both.
+fn softmax_losses<T: Element>(
     device: &Device,
-    logits: &mut [f32],
-    cols: usize,
+    (logits, gradient): (&mut [f32], Option<&mut [T]>),
+    (cols, stride): (usize, usize),
     targets: &[u32],
     scale: Scale<'_>,
 ) -> Vec<(f32, bool)> {
     let mut losses = vec![(0.0, false); targets.len()];
-    let rows = logits.par_chunks_mut(cols).zip(targets).zip(&mut losses).enumerate();
-    device.install(|| {
-        let rows = rows.with_min_len(16);
-        rows.for_each(|(idx, ((row, &target), loss))| *loss = softmax_row(row, target as usize, scale.of(idx)));
+    let rows = logits.par_chunks_mut(stride.max(1)).zip(targets).zip(&mut losses).enumerate().with_min_len(MIN_ROWS);
+    let softmax = |row: &mut [f32], gradient: &mut [T], target: u32, idx| {
+        softmax_row::<T>(&mut row[..cols], gradient, target as usize, scale.of(idx))
+    };
+    device.install(|| match gradient {
+        Some(gradient) => {
+            rows.zip(gradient.par_chunks_mut(stride.max(1))).for_each(|((idx, ((row, &target), loss)), gradient)| {
+                *loss = softmax(row, &mut gradient[..cols], target, idx)
+            })
+        }
+        None => rows.for_each(|(idx, ((row, &target), loss))| *loss = softmax(row, &mut [], target, idx)),
     });
     losses
 }
@@ -76,7 +95,8 @@ impl Scale<'_> {
 }
 
 vectorized! {
-    fn softmax_row(row: &mut [f32], target: usize, scale: f32) -> (f32, bool) {
+    /// `gradient` may be empty.
+    fn softmax_row<T: Element>(row: &mut [f32], gradient: &mut [T], target: usize, scale: f32) -> (f32, bool) {
         let top = max(row);
         let at_target = row[target];
         for value in row.iter_mut() {
@@ -84,10 +104,12 @@ vectorized! {
         }
         let total = sum(row, |p| p);
         let factor = scale / total;
-        for value in row.iter_mut() {
-            *value *= factor;
+        for (gradient, value) in gradient.iter_mut().zip(row.iter()) {
+            *gradient = T::of(value * factor);
         }
-        row[target] -= scale;
+        if let Some(gradient) = gradient.get_mut(target) {
+            *gradient = T::of(row[target] * factor - scale);
+        }
         (total.ln() + top - at_target, at_target >= top)
     }
 }
@@ -99,10 +121,12 @@ impl Tape<'_> {
     /// When a target is not below `k` or their number is not `n`.
     pub fn cross_entropy(&mut self, logits: Var, targets: &[u32]) -> Var {
         let device = self.device();
-        let mut dx = device.copy(self.value(logits));
-        assert_eq!(dx.rows(), targets.len(), "a target for each row");
-        let cols = dx.cols();
-        let losses = softmax_backward(device, dx.host_mut(), cols, targets, Scale::Same(1.0 / targets.len() as f32));
+        let mut copy = device.copy(self.value(logits));
+        assert_eq!(copy.rows(), targets.len(), "a target for each row");
+        let mut dx = device.stale(copy.rows(), copy.cols());
+        let scale = Scale::Same(1.0 / targets.len() as f32);
+        let shape = (copy.cols(), copy.cols());
+        let losses = softmax_losses(device, (copy.host_mut(), Some(dx.host_mut())), shape, targets, scale);
         let mean = losses.iter().map(|loss| f64::from(loss.0)).sum::<f64>() / targets.len() as f64;
         self.push(device.tensor(1, 1, &[mean as f32]), Ready { x: logits, dx })
     }
@@ -127,7 +151,8 @@ impl Tape<'_> {
     }
 
     /// The sum of `scale` times the cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight
-    /// [vocab, hidden]`, `bias [vocab]`, if any. Logits exist for a few hundred rows at a time.
+    /// [vocab, hidden]`, `bias [vocab]`, if any. Logits exist for some rows at a
+    /// time, gradients by them for a few hundred.
     ///
     /// The gradients are computed with the logits: those by the parameters are added at once, so that the loss has to
     /// be what the tape runs backwards from. What was found is added to `found`.
@@ -152,27 +177,37 @@ impl Tape<'_> {
         let init = bias.map_or(Init::Zero, |bias| Init::Bias(parameters.value(bias)));
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
         let mut sum = 0.0;
+        let stride = vocab.next_multiple_of(PAD) + PAD;
         for rows in chunks {
-            let x_mat = MatRef::new(x_value.host(), targets.len(), hidden).some_rows(rows.clone());
-            let mut logits = device.stale(rows.len(), vocab);
-            device.matmul_packed(logits.mat_mut(), init, x_mat, &forward);
-            let losses =
-                softmax_backward(device, logits.host_mut(), vocab, &targets[rows.clone()], scale.some(rows.clone()));
-            for (row, (loss, right)) in rows.clone().zip(losses) {
-                sum += f64::from(scale.of(row)) * f64::from(loss);
-                found.losses.push(loss);
-                found.sum += f64::from(loss);
-                found.num_right += usize::from(right);
+            let x_mat = MatRef::new(x_value.host(), targets.len(), hidden);
+            let mut d_logits = device.stale_in(device.activations(), if record { rows.len() } else { 0 }, stride);
+            for first in rows.clone().step_by(LOGIT_ROWS) {
+                let some = first..rows.end.min(first + LOGIT_ROWS);
+                let mut logits = device.stale(some.len(), stride);
+                let c = MatMut::strided(logits.host_mut(), some.len(), vocab, stride);
+                device.matmul_packed(c, init, x_mat.some_rows(some.clone()), &forward);
+                let losses = by_format!(d_logits.format(), T => {
+                    let at = (first - rows.start) * stride;
+                    let both = (logits.host_mut(), record.then(|| &mut T::all_mut(&mut d_logits)[at..]));
+                    let (targets, scale) = (&targets[some.clone()], scale.some(some.clone()));
+                    softmax_losses::<T>(device, both, (vocab, stride), targets, scale)
+                });
+                for (row, (loss, right)) in some.zip(losses) {
+                    sum += f64::from(scale.of(row)) * f64::from(loss);
+                    found.losses.push(loss);
+                    found.sum += f64::from(loss);
+                    found.num_right += usize::from(right);
+                }
             }
             if let (Some(gradients), Some(back)) = (&mut gradients, &back) {
-                let dy = MatRef::new(logits.host(), rows.len(), vocab);
                 let dx = &mut dx.host_mut()[rows.start * hidden..rows.end * hidden];
+                let dy = by_format!(d_logits.format(), T => T::mat(T::all(&d_logits), rows.len(), vocab, stride));
                 device.matmul_packed(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
                 if let Some(sum) = gradients.of_mut(parameters, weight) {
-                    device.matmul(sum, Init::Add, dy.t(), x_mat);
+                    device.matmul(sum, Init::Add, dy.t(), x_mat.some_rows(rows));
                 }
                 if let Some(sum) = bias.and_then(|bias| gradients.of_mut(parameters, bias)) {
-                    add_column_sums(device, sum, logits.host());
+                    by_format!(d_logits.format(), T => add_column_sums::<T>(device, sum, T::all(&d_logits), stride));
                 }
             }
         }

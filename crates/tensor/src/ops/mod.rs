@@ -136,9 +136,9 @@ vectorized! {
         }
     }
 
-    /// Adds to `sums` the columns of `rows` from `first_col` on, rows of width `cols` in order.
-    fn add_columns<T: Element>(sums: &mut [f32], rows: &[T], cols: usize, first_col: usize) {
-        for row in rows.chunks_exact(cols) {
+    /// Adds to `sums` the columns of `rows` from `first_col` on, rows `stride` apart in order.
+    fn add_columns<T: Element>(sums: &mut [f32], rows: &[T], stride: usize, first_col: usize) {
+        for row in rows.chunks_exact(stride) {
             for (sum, value) in sums.iter_mut().zip(&row[first_col..]) {
                 *sum += value.get();
             }
@@ -166,10 +166,10 @@ pub(crate) fn add_scaled(device: &Device, sum: &mut [f32], term: &[f32], scale: 
     for_elements(device, sum, |start, sum| add_block(sum, &term[start..], scale));
 }
 
-/// Adds the column sums of the row-major `rows` to `sums`, rows in order inside fixed blocks of columns.
-pub(crate) fn add_column_sums<T: Element>(device: &Device, sums: &mut [f32], rows: &[T]) {
+/// Adds the column sums of the row-major `rows`, which begin `stride` elements apart, to `sums`, rows in order inside fixed
+/// blocks of columns.
+pub(crate) fn add_column_sums<T: Element>(device: &Device, sums: &mut [f32], rows: &[T], stride: usize) {
     const COLS_PER_JOB: usize = 64;
-    let cols = sums.len();
     let blocks = sums.par_chunks_mut(COLS_PER_JOB).enumerate();
-    device.install(|| blocks.for_each(|(block, sums)| add_columns(sums, rows, cols, block * COLS_PER_JOB)));
+    device.install(|| blocks.for_each(|(block, sums)| add_columns(sums, rows, stride, block * COLS_PER_JOB)));
 }

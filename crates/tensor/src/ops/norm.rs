@@ -139,11 +139,11 @@ impl Op for RowNorm {
                 });
             });
             if let Some(sum) = self.norm.bias.and_then(|bias| backprop.gradient(bias)) {
-                add_column_sums::<T>(device, sum, dy);
+                add_column_sums::<T>(device, sum, dy, cols);
             }
         });
         if let Some(sum) = backprop.gradient(self.norm.weight) {
-            add_column_sums(device, sum, partial.host());
+            add_column_sums(device, sum, partial.host(), partial.cols());
         }
         backprop.put_back(self.x, dx);
     }
@@ -176,7 +176,7 @@ impl Op for HeadNorm {
         });
         for ((norm, _), partial) in self.runs.iter().zip(&partial) {
             if let Some(sum) = backprop.gradient(norm.weight) {
-                add_column_sums(device, sum, partial.host());
+                add_column_sums(device, sum, partial.host(), partial.cols());
             }
         }
         backprop.put_back(self.x, dx);
