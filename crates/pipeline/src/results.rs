@@ -204,8 +204,8 @@ pub struct StageFacts {
     pub num_tokens: u64,
     /// The mixture, asked for and reached.
     pub sources: Vec<SourceShare>,
-    /// Held-out loss of each source at the beginning and at the end.
-    pub held_out: BTreeMap<String, [f64; 2]>,
+    /// Held-out loss of each source at the beginning, where the model had learned something before, and at the end.
+    pub held_out: BTreeMap<String, (Option<f64>, f64)>,
     /// What each task's probe found of the untouched starting point of the plan, and at the end of the stage.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub probes: BTreeMap<String, [ProbeReport; 2]>,

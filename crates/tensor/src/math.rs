@@ -1,5 +1,7 @@
 //! Elementary functions that the compiler can vectorise, and sums of fixed order.
 
+use crate::element::Element;
+
 /// `f32::clamp` as two selections, which vectorise.
 #[inline(always)]
 fn clamp(x: f32, low: f32, high: f32) -> f32 {
@@ -109,18 +111,18 @@ pub(crate) fn sum(a: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
-/// The sum of `term(a, b)` over pairs of elements, in sixteen interleaved partial sums.
+/// The dot product of two slices of equal length, in sixteen interleaved partial sums.
 #[inline(always)]
-pub(crate) fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn dot<T: Element>(a: &[T], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (mut a, mut b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     for (a, b) in (&mut a).zip(&mut b) {
-        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += term(a, b);
+        for (lane, (a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a.get() * b;
         }
     }
-    for (lane, (&a, &b)) in lanes.iter_mut().zip(a.remainder().iter().zip(b.remainder())) {
-        *lane += term(a, b);
+    for (lane, (a, &b)) in lanes.iter_mut().zip(a.remainder().iter().zip(b.remainder())) {
+        *lane += a.get() * b;
     }
     lanes.iter().sum()
 }
@@ -137,12 +139,6 @@ pub(crate) fn max(values: &[f32]) -> f32 {
     }
     let rest = chunks.remainder().iter().copied();
     lanes.into_iter().chain(rest).fold(f32::NEG_INFINITY, f32::max)
-}
-
-/// The dot product of two slices of equal length.
-#[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    sum_pairs(a, b, |a, b| a * b)
 }
 
 #[cfg(test)]

@@ -106,6 +106,9 @@ impl AdamW {
         let gradients = gradients.flat(parameters);
         self.clear_frozen(gradients);
         let norm = global_norm(device, gradients);
+        // Memory that was never written to is written first: to read it before would cost a second page fault and both cores'
+        // attention, for each page.
+        let is_first = self.moments.num_steps == 0;
         self.moments.num_steps += 1;
         let update = Update::new(&self.config, self.moments.num_steps, learning_rate, norm);
         let segments = &self.segments;
@@ -116,6 +119,10 @@ impl AdamW {
             let second = self.moments.second.par_chunks_mut(ELEMENTS_PER_JOB);
             weights.zip(gradients).zip(first.zip(second)).enumerate().for_each(|(job, ((w, g), (m, v)))| {
                 let start = job * ELEMENTS_PER_JOB;
+                if is_first {
+                    m.fill(0.0);
+                    v.fill(0.0);
+                }
                 for (range, segment) in pieces(segments, start, w.len()).filter(|(_, segment)| segment.rate > 0.0) {
                     let (w, g) = (&mut w[range.clone()], &mut g[range.clone()]);
                     let (m, v) = (&mut m[range.clone()], &mut v[range]);

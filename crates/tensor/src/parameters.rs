@@ -6,6 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arable_core::{Digest, Digester};
+use rayon::prelude::*;
+
+use crate::ops::ELEMENTS_PER_JOB;
 
 /// Which parameter of a [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,7 +197,10 @@ pub(crate) struct Scattered {
 impl Gradients {
     /// Zero for every weight of `parameters` that is not frozen.
     pub fn zeros(parameters: &Parameters) -> Self {
-        Self { dense: vec![0.0; parameters.num_free()], scattered: BTreeMap::new(), unwanted: BTreeSet::new() }
+        let mut dense = vec![0.0; parameters.num_free()];
+        // As in `AdamW::step`: memory is written to before it is read.
+        dense.par_chunks_mut(ELEMENTS_PER_JOB).for_each(|block| block.fill(0.0));
+        Self { dense, scattered: BTreeMap::new(), unwanted: BTreeSet::new() }
     }
 
     /// The same without computing what is not used: of parameters with the rate 0, in the order of

@@ -171,7 +171,7 @@ pub fn read(config: &PretrainConfig, dir: &Path) -> Result<Pretraining, Checkpoi
     let moments = Moments { first: moment("exp_avg")?, second: moment("exp_avg_sq")?, num_steps: progress.step };
     let optimizer = config.optimizer(&model, Some(moments));
     let extras = read_extras(config, &model, progress.step, dir)?;
-    Ok(Pretraining { model, optimizer, extras, progress })
+    Ok(Pretraining { model, optimizer, extras, progress, is_drawn: false })
 }
 
 fn damaged(path: &Path, what: impl ToString) -> CheckpointError {

@@ -333,6 +333,8 @@ pub struct Pretraining {
     pub extras: Extras,
     /// Counts and the place in the data.
     pub progress: Progress,
+    /// Whether the model was drawn at random: before its first step there is nothing worth measuring.
+    pub is_drawn: bool,
 }
 
 /// Counts of a pretraining and its place in the data.
@@ -393,7 +395,8 @@ pub enum Event<'a> {
         /// How long it waited for its batch.
         waited: Duration,
     },
-    /// The held-out loss was measured: before the first step, at the configured ones, and at the end.
+    /// The held-out loss was measured: before the first step of a model that has learned something, at the configured
+    /// steps, and at the end.
     HeldOut(&'a HeldOutReport),
     /// The state is to be kept: at the configured steps, before a stop, and at the end.
     Checkpoint(&'a Pretraining),
@@ -425,7 +428,7 @@ impl Pretraining {
     pub fn new(config: &PretrainConfig, model: Model, aids: &Aids, seed: Seed) -> Self {
         let optimizer = config.optimizer(&model, None);
         let extras = Extras::new(config, &model, aids, seed.child("extras"));
-        Self { model, optimizer, extras, progress: Progress::default() }
+        Self { model, optimizer, extras, progress: Progress::default(), is_drawn: false }
     }
 }
 
@@ -499,6 +502,7 @@ fn steps(
     let mut saved = state.progress.step;
     let mut tell = |event: Event<'_>| observer.observe(&event).map_err(TrainError::Observer);
     if state.progress.step == 0
+        && !state.is_drawn
         && tell(Event::HeldOut(&held_out_loss(config, text, device, seed, state)?))? == Control::Stop
     {
         return Ok(false);

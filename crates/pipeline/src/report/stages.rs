@@ -55,9 +55,12 @@ fn mixtures(stages: &[StageFacts]) -> Markup {
 }
 
 fn held_out(stages: &[StageFacts]) -> Markup {
-    let row = |stage: &StageFacts, (source, [before, after]): (&String, &[f64; 2])| {
-        let change = format!("{:+.3}", after - before);
-        vec![stage.name.clone(), source.clone(), format!("{before:.3}"), format!("{after:.3}"), change]
+    let row = |stage: &StageFacts, (source, (before, after)): (&String, &(Option<f64>, f64))| {
+        let [before, change] = match before {
+            Some(before) => [format!("{before:.3}"), format!("{:+.3}", after - before)],
+            None => ["-", "-"].map(str::to_owned),
+        };
+        vec![stage.name.clone(), source.clone(), before, format!("{after:.3}"), change]
     };
     let rows: Vec<Vec<String>> =
         stages.iter().flat_map(|stage| stage.held_out.iter().map(|loss| row(stage, loss))).collect();

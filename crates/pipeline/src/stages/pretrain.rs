@@ -207,7 +207,8 @@ pub(crate) fn begin(run: &Run<'_>, config: &PretrainConfig, text: &Read, made: M
         Some(adapter) => model.with_adapter(adapter, seed).advise()?,
         None => model,
     };
-    Ok(Pretraining::new(config, model, &text.aids, seed))
+    let is_drawn = made.before.is_none() && run.domain.base.is_none();
+    Ok(Pretraining { is_drawn, ..Pretraining::new(config, model, &text.aids, seed) })
 }
 
 /// Keeps the adapter that a stage trained in a folder of its own, and beside it the model that it is merged into: what follows
@@ -621,19 +622,20 @@ fn stage_facts(first_stage: &Artifact, trained: &Trained, metrics: &[Metric], to
         reached: place.num_tokens as f64 / total,
         num_passes: place.epoch,
     });
-    let mut held_out = metrics.iter().filter_map(|metric| match metric {
-        Metric::HeldOut(report) => Some(&report.by_source),
+    let held_out = metrics.iter().filter_map(|metric| match metric {
+        Metric::HeldOut(report) => Some(report),
         Metric::Step(_) | Metric::Probe(_) => None,
     });
-    let first = held_out.next().cloned().unwrap_or_default();
-    let last = held_out.next_back().cloned().unwrap_or_else(|| first.clone());
-    let loss = |(name, before): (&String, &f64)| Some((name.clone(), [*before, *last.get(name)?]));
+    let before = held_out.clone().next().filter(|report| report.step == 0).map(|report| &report.by_source);
+    let after = held_out.last().map(|report| &report.by_source);
+    let loss =
+        |(name, after): (&String, &f64)| (name.clone(), (before.and_then(|before| before.get(name)).copied(), *after));
     Ok(StageFacts {
         name: trained.stage.name.clone(),
         num_steps: progress.step,
         num_tokens: progress.num_tokens,
         sources: sources.filter(|source| source.asked > 0.0 || source.reached > 0.0).collect(),
-        held_out: first.iter().filter_map(loss).collect(),
+        held_out: after.into_iter().flatten().map(loss).collect(),
         probes: probe::since_start(first_stage, &trained.artifact)?,
         gate: trained.gate.clone(),
     })

@@ -374,24 +374,24 @@ impl Product<'_> {
     fn strips(&self, (kernel, strip): (&Kernel, &mut Strip), left: Rows, (rows, cols): (Range<usize>, Range<usize>)) {
         let k = self.a.cols;
         let depth = Packing::of(self.isa).chunk_of(k);
-        for (row, first) in
-            rows.clone().step_by(PANEL).flat_map(|row| cols.clone().step_by(STRIP).map(move |col| (row, col)))
-        {
-            let size = (PANEL.min(rows.end - row), STRIP.min(cols.end - first));
+        let strips = rows.clone().step_by(PANEL).flat_map(|row| cols.clone().step_by(STRIP).map(move |col| (row, col)));
+        for (row, first) in strips {
             for step in (0..k).step_by(depth) {
                 let num_blocks = depth.min(k - step).div_ceil(DEPTH);
-                for col in (first..first + size.1).step_by(PANEL) {
+                for col in (first..cols.end.min(first + STRIP)).step_by(PANEL) {
                     let operands = self.operands(left, (&rows, &cols), (row, col), step);
                     let at = strip.0.as_mut_ptr().cast::<f32>().wrapping_add(col - first);
-                    let start =
-                        if step == 0 { self.start(row, col, 0) } else { Start { row: at, stride: STRIP_STRIDE } };
-                    let size = (size.0, PANEL.min(first + size.1 - col));
+                    let sums = Start { row: at, stride: STRIP_STRIDE };
+                    let start = if step == 0 { self.start(row, col, 0) } else { sums };
+                    let size = (PANEL.min(rows.end - row), PANEL.min(cols.end - col));
+                    let to = (step + depth >= k).then(|| (self.c.at(row, col), self.c.stride));
+                    if to.is_some() {
+                        self.c.prefetch((row, col), size.0);
+                    }
                     // SAFETY: as in `chunk`; the strip has room for whole microtiles.
-                    unsafe { kernel.fill(num_blocks, &operands, start, (at, STRIP_STRIDE), size) };
+                    unsafe { kernel.fill_narrow(num_blocks, &operands, start, (at, STRIP_STRIDE), (to, size)) };
                 }
             }
-            // SAFETY: this part of C belongs to this job's tile, which no other job touches.
-            unsafe { kernel.store_narrow(&strip.0, (self.c.at(row, first), self.c.stride), size) };
         }
     }
 
@@ -494,13 +494,26 @@ impl Kernel {
         }
     }
 
-    /// Rounds `size` rows and columns of sums to bf16.
+    /// As [`Self::fill`], into `sums`, and from there, rounded to bf16, to where the sums are wanted when they are complete.
     ///
     /// # Safety
-    /// As for `pack::store_narrow`.
-    unsafe fn store_narrow(&self, sums: &[[f32; STRIP]; PANEL], to: (*mut bf16, usize), size: (usize, usize)) {
+    /// As for [`Self::fill`]; `to` is valid for writing what `size` names.
+    unsafe fn fill_narrow(
+        &self,
+        num_blocks: usize,
+        operands: &Operands,
+        start: Start,
+        sums: (*mut f32, usize),
+        (to, size): (Option<(*mut bf16, usize)>, (usize, usize)),
+    ) {
         // SAFETY: the caller vouches for the memory, and `self` exists only where its instructions do.
         unsafe {
+            if let (Self::Avx512, Some(to), (PANEL, PANEL)) = (self, to, size) {
+                return tile_avx512::microtile(num_blocks, operands, (start.row, start.stride), to);
+            }
+            self.fill(num_blocks, operands, start, sums, size);
+            let Some(to) = to else { return };
+            let sums = (sums.0.cast_const(), sums.1);
             match self {
                 Self::Vnni => fixed::store_narrow(sums, to, size),
                 Self::Avx512 | Self::Amx(_) => pack::store_narrow(sums, to, size),

@@ -369,22 +369,17 @@ fn integers(values: __m512, factor: __m512) -> __m512i {
 /// # Safety
 /// As there, with the instructions of [`pack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn store_narrow<const N: usize>(
-    sums: &[[f32; N]; PANEL],
-    to: (*mut bf16, usize),
-    size: (usize, usize),
-) {
-    for (i, row) in sums.iter().enumerate().take(size.0) {
-        let to = to.0.wrapping_byte_add(i * to.1);
-        for (col, sums) in (0..size.1).step_by(16).zip(row.as_chunks::<16>().0) {
-            // SAFETY: 16 sums, and as many elements of `to` as the caller vouches for.
-            unsafe {
-                let bits = _mm512_castps_si512(_mm512_loadu_ps(sums.as_ptr()));
-                let is_odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff)));
-                let narrow = _mm512_srli_epi32::<16>(rounded);
-                _mm512_mask_cvtepi32_storeu_epi16(to.wrapping_add(col).cast(), first(size.1 - col), narrow);
-            }
+pub(super) unsafe fn store_narrow(sums: (*const f32, usize), to: (*mut bf16, usize), size: (usize, usize)) {
+    for (i, col) in (0..size.0).flat_map(|i| (0..size.1).step_by(16).map(move |col| (i, col))) {
+        let from = sums.0.wrapping_byte_add(i * sums.1).wrapping_add(col);
+        let to = to.0.wrapping_byte_add(i * to.1).wrapping_add(col);
+        // SAFETY: 16 sums, and as many elements of `to` as the caller vouches for.
+        unsafe {
+            let bits = _mm512_castps_si512(_mm512_loadu_ps(from));
+            let is_odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff)));
+            let narrow = _mm512_srli_epi32::<16>(rounded);
+            _mm512_mask_cvtepi32_storeu_epi16(to.cast(), first(size.1 - col), narrow);
         }
     }
 }

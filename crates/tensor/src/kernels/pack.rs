@@ -176,25 +176,19 @@ static INTERLEAVE: [u16; 32] = {
     order
 };
 
-/// Rounds `size` rows and columns of sums to bf16 at `to`, rows `to.1` bytes apart.
+/// Rounds `size` rows and columns of sums, 32 at most, to bf16 at `to`; rows are so many bytes apart as each pair says.
 ///
 /// # Safety
-/// The CPU has the instructions of [`pack`]; `to` is valid for writing what `size` names.
+/// The CPU has the instructions of [`pack`]; `sums` is valid for reading 32 columns, and `to` for writing what `size` names.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn store_narrow<const N: usize>(
-    sums: &[[f32; N]; PANEL],
-    to: (*mut bf16, usize),
-    size: (usize, usize),
-) {
-    for (i, row) in sums.iter().enumerate().take(size.0) {
-        let to = to.0.wrapping_byte_add(i * to.1);
-        for (col, sums) in (0..size.1).step_by(PANEL).zip(row.as_chunks::<PANEL>().0) {
-            let mask: __mmask32 = if size.1 - col >= PANEL { !0 } else { (1 << (size.1 - col)) - 1 };
-            // SAFETY: 32 sums, and as many elements of `to` as the caller vouches for.
-            unsafe {
-                let (low, high) = (_mm512_loadu_ps(sums.as_ptr()), _mm512_loadu_ps(sums.as_ptr().wrapping_add(16)));
-                _mm512_mask_storeu_epi16(to.wrapping_add(col).cast(), mask, round(low, high));
-            }
+pub(super) unsafe fn store_narrow(sums: (*const f32, usize), to: (*mut bf16, usize), size: (usize, usize)) {
+    let mask: __mmask32 = if size.1 >= PANEL { !0 } else { (1 << size.1) - 1 };
+    for i in 0..size.0 {
+        let (from, to) = (sums.0.wrapping_byte_add(i * sums.1), to.0.wrapping_byte_add(i * to.1));
+        // SAFETY: a row for which the caller vouches.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.wrapping_add(16)));
+            _mm512_mask_storeu_epi16(to.cast(), mask, round(low, high));
         }
     }
 }
@@ -276,7 +270,7 @@ unsafe fn load(from: *const f32, count: usize) -> __m512 {
 /// 32 bf16 numbers: `low`, then `high`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn round(low: __m512, high: __m512) -> __m512i {
+pub(super) fn round(low: __m512, high: __m512) -> __m512i {
     // SAFETY: the vectors have the same size, and any bits are valid in both.
     unsafe { transmute(_mm512_cvtne2ps_pbh(high, low)) }
 }

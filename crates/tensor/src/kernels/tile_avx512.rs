@@ -2,26 +2,28 @@
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps,
-    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
+use half::bf16;
+
 use super::blocks::{Half, Operands};
-use super::pack::TILE_BYTES;
+use super::pack::{TILE_BYTES, round};
 
 const BAND: usize = 8;
 
 /// `C = start + A B` for `num_blocks` blocks of 32 steps, where a null `start` means zeros and a `start_stride` of 0
-/// repeats one row. Strides are in bytes.
+/// repeats one row. Strides are in bytes. C may be the place of `start`, if both are f32.
 ///
 /// # Safety
 /// `Isa::Avx512Bf16` is available; the operands hold `num_blocks` blocks; `c` is valid for writing 32 rows of 32 elements,
 /// and `start`, when not null, for reading as many.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn microtile(
+pub(super) unsafe fn microtile<T: Sum>(
     num_blocks: usize,
     operands: &Operands,
     start: (*const f32, usize),
-    c: (*mut f32, usize),
+    c: (*mut T, usize),
 ) {
     let [next_a, next_b] = operands.next;
     for (band, next) in [next_b[0], next_b[1], next_a[0], next_a[1]].into_iter().enumerate() {
@@ -90,13 +92,39 @@ fn bf16s(bits: __m512i) -> __m512bh {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn store_band(sums: &Band, c: *mut f32, stride: usize) {
-    for (i, sums) in sums.iter().enumerate() {
-        let at = c.wrapping_byte_add(i * stride);
+unsafe fn store_band<T: Sum>(sums: &Band, c: *mut T, stride: usize) {
+    for (i, &sums) in sums.iter().enumerate() {
         // SAFETY: a row of the microtile, for which the caller vouches.
+        unsafe { T::store(c.wrapping_byte_add(i * stride), sums) };
+    }
+}
+
+/// What sums are stored as.
+pub(super) trait Sum {
+    /// Writes 32 sums at `to`.
+    ///
+    /// # Safety
+    /// `Isa::Avx512Bf16` is available, and `to` is valid for writing them.
+    unsafe fn store(to: *mut Self, sums: [__m512; 2]);
+}
+
+impl Sum for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn store(to: *mut Self, [low, high]: [__m512; 2]) {
+        // SAFETY: the caller vouches for the memory.
         unsafe {
-            _mm512_storeu_ps(at, sums[0]);
-            _mm512_storeu_ps(at.add(16), sums[1]);
+            _mm512_storeu_ps(to, low);
+            _mm512_storeu_ps(to.wrapping_add(16), high);
         }
+    }
+}
+
+impl Sum for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn store(to: *mut Self, [low, high]: [__m512; 2]) {
+        // SAFETY: the caller vouches for the memory.
+        unsafe { _mm512_storeu_si512(to.cast(), round(low, high)) };
     }
 }

@@ -262,19 +262,26 @@ impl<'a> Head<'a> {
     }
 
     /// Attention probabilities of a block, zero outside the window.
-    fn probabilities(&self, block: &Block) -> Tensor {
+    fn probabilities<T: Element>(&self, block: &Block) -> Tensor {
         let mut scores = self.device().stale(block.rows, block.num_keys);
-        let scale = 1.0 / (self.dim as f32).sqrt();
         let queries = self.some(Part::Queries, block.first, block.rows);
         let keys = self.some(Part::Keys, block.first_key, block.num_keys);
         self.device().matmul_here(scores.mat_mut(), Init::Zero, queries, keys.t());
-        for (i, row) in scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
+        let mut shares = self.like_scores(block);
+        let scale = 1.0 / (self.dim as f32).sqrt();
+        let rows = scores.host_mut().chunks_exact_mut(block.num_keys);
+        for (i, (row, shares)) in rows.zip(T::all_mut(&mut shares).chunks_exact_mut(block.num_keys)).enumerate() {
             let seen = block.keys_seen(i);
-            row[..seen.start].fill(0.0);
-            row[seen.end..].fill(0.0);
-            softmax(&mut row[seen], scale);
+            shares[..seen.start].fill(T::of(0.0));
+            shares[seen.end..].fill(T::of(0.0));
+            softmax(&mut row[seen.clone()], &mut shares[seen], scale);
         }
-        scores
+        shares
+    }
+
+    /// A number for each query and key of a block, in the format of the input.
+    fn like_scores(&self, block: &Block) -> Tensor {
+        self.device().stale_in(self.sequence.input.format(), block.rows, block.num_keys)
     }
 
     /// Columns of the output.
@@ -285,7 +292,7 @@ impl<'a> Head<'a> {
     fn forward<T: Element>(&self, output: &mut [T]) {
         let hidden = self.hidden();
         for block in self.blocks() {
-            let probabilities = self.probabilities(&block);
+            let probabilities = self.probabilities::<T>(&block);
             let c = &mut output[block.first * hidden + self.query_col..];
             let c = T::mat_mut(c, block.rows, self.dim, hidden);
             let values = self.some(Part::Values, block.first_key, block.num_keys);
@@ -299,11 +306,11 @@ impl<'a> Head<'a> {
         let init = if self.sequence.length > BLOCK || !self.is_first { Init::Add } else { Init::Zero };
         for block in self.blocks() {
             let Block { first, rows, first_key, num_keys, .. } = block;
-            let probabilities = self.probabilities(&block);
+            let probabilities = self.probabilities::<T>(&block);
             let d_o = T::mat(&d_out[first * hidden + self.query_col..], rows, self.dim, hidden);
             let d_values = self.sums(sums, Part::Values, first_key, num_keys);
             self.device().matmul_here(d_values, init, probabilities.mat().t(), d_o);
-            let d_scores = self.d_scores(&block, &probabilities, d_o);
+            let d_scores = self.d_scores::<T>(&block, &probabilities, d_o);
             let (keys, d_queries) =
                 (self.some(Part::Keys, first_key, num_keys), self.sums(sums, Part::Queries, first, rows));
             self.device().matmul_here(d_queries, Init::Zero, d_scores.mat(), keys);
@@ -313,13 +320,16 @@ impl<'a> Head<'a> {
     }
 
     /// The gradient by the unscaled scores of a block: `p * (dp - <p, dp>) / sqrt(dim)`.
-    fn d_scores(&self, block: &Block, probabilities: &Tensor, d_o: MatRef<'_>) -> Tensor {
-        let scale = 1.0 / (self.dim as f32).sqrt();
-        let mut d_scores = self.device().stale(block.rows, block.num_keys);
+    fn d_scores<T: Element>(&self, block: &Block, probabilities: &Tensor, d_o: MatRef<'_>) -> Tensor {
+        let mut d_shares = self.device().stale(block.rows, block.num_keys);
         let values = self.some(Part::Values, block.first_key, block.num_keys);
-        self.device().matmul_here(d_scores.mat_mut(), Init::Zero, d_o, values.t());
-        for (i, row) in d_scores.host_mut().chunks_exact_mut(block.num_keys).enumerate() {
-            softmax_backward(row, probabilities.row(i), scale);
+        self.device().matmul_here(d_shares.mat_mut(), Init::Zero, d_o, values.t());
+        let mut d_scores = self.like_scores(block);
+        let scale = 1.0 / (self.dim as f32).sqrt();
+        let rows = d_shares.host().chunks_exact(block.num_keys);
+        let shares = T::all(probabilities).chunks_exact(block.num_keys);
+        for ((row, p), ds) in rows.zip(shares).zip(T::all_mut(&mut d_scores).chunks_exact_mut(block.num_keys)) {
+            softmax_backward(row, p, ds, scale);
         }
         d_scores
     }
