@@ -4,7 +4,7 @@
 //! virtual environment ──> rounds of (Arable, each peer) ──> medians and ratios ──> benchmarks/engine-<yyyymm>.md
 //! ```
 //!
-//! On a processor whose fastest precision is not bf16 the page has the name of that precision behind the month.
+//! Behind the month the page has `amx` on a processor with tiles, and the precision where the fastest is not bf16.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -39,8 +39,6 @@ struct Found {
 /// One side of a comparison.
 struct Contender<'a> {
     name: String,
-    /// In how many rounds it takes part. Compiling takes a minute, so what is compiled takes part once.
-    rounds: usize,
     run: Box<dyn Fn() -> Result<Found> + 'a>,
 }
 
@@ -56,7 +54,11 @@ pub fn engine(data: &Path) -> Result<()> {
     );
     let bench = Bench::prepare(data)?;
     let month = Command::new("date").arg("+%Y%m").output().context("ask for the date")?.stdout;
-    let suffix = if bench.best == "bf16" { String::new() } else { format!("-{}", bench.best) };
+    let suffix = match bench.best.as_str() {
+        "bf16" if cpuinfo().contains("amx_bf16") => "-amx".to_owned(),
+        "bf16" => String::new(),
+        best => format!("-{best}"),
+    };
     let name = format!("benchmarks/engine-{}{suffix}.md", String::from_utf8(month)?.trim());
     let path = workspace_root().join(name);
     fs::create_dir_all(workspace_root().join("benchmarks"))?;
@@ -120,10 +122,10 @@ impl Bench {
     fn head(&self) -> Result<String> {
         let found = self.arable(&["bench", "step", "--mask", "15"])?;
         let step = self.torch("step", &["--rounds", "1"])?;
-        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpuinfo();
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(" : unknown");
         Ok(format!(
-            "# The engine beside its peers\n\n`cargo xtask bench-peers`, medians of {ROUNDS} rounds in turns (what is compiled: one round); {} threads; {}; \
+            "# The engine beside its peers\n\n`cargo xtask bench-peers`, medians of {ROUNDS} rounds in turns; {} threads; {}; \
              torch {}, transformers {}.\nModel: ModernBERT, {SHAPE}; masked-only logits and fused AdamW on both sides. Peaks \
              measured in the same run:\n{:.0} GFLOP/s of matrix products in {}, {:.1} GB/s of copying; a step reaches {:.0} % of \
              the former.\n",
@@ -142,9 +144,7 @@ impl Bench {
     fn rounds(&self, contenders: Vec<Contender<'_>>) -> Result<Table> {
         let mut found: Vec<Vec<Found>> = contenders.iter().map(|_| Vec::new()).collect();
         for round in 0..ROUNDS {
-            for (contender, found) in
-                contenders.iter().zip(&mut found).filter(|(contender, _)| round < contender.rounds)
-            {
+            for (contender, found) in contenders.iter().zip(&mut found) {
                 let result = (contender.run)().with_context(|| contender.name.clone())?;
                 eprintln!("round {round}: {} {:.3} s for {} tokens", contender.name, result.seconds, result.tokens);
                 found.push(result);
@@ -161,7 +161,6 @@ impl Bench {
     fn contenders(&self, work: &'static str) -> Vec<Contender<'_>> {
         let arable = self.precisions().map(|precision| Contender {
             name: format!("Arable {precision}"),
-            rounds: ROUNDS,
             run: Box::new(move || self.arable_bench(work, precision)),
         });
         let torch = [("bf16", false), ("f32", false), ("bf16", true), ("f32", true)].map(|(precision, compile)| {
@@ -171,7 +170,7 @@ impl Bench {
                 let found = self.torch(work, &[&["--precision", precision][..], flag].concat())?;
                 Ok(Found { peak_bytes: f64::NAN, ..as_found(&found)? })
             };
-            Contender { name, rounds: if compile { 1 } else { ROUNDS }, run: Box::new(run) }
+            Contender { name, run: Box::new(run) }
         });
         arable.chain(torch).collect()
     }
@@ -210,14 +209,9 @@ impl Bench {
 
     /// Arable at its best, and the Trainer in both precisions.
     fn pretrainings(&self) -> Vec<Contender<'_>> {
-        let arable = Contender {
-            name: format!("Arable {}", self.best),
-            rounds: ROUNDS,
-            run: Box::new(|| self.arable_pretraining()),
-        };
+        let arable = Contender { name: format!("Arable {}", self.best), run: Box::new(|| self.arable_pretraining()) };
         let trainers = ["bf16", "f32"].map(|precision| Contender {
             name: format!("transformers Trainer {precision}"),
-            rounds: ROUNDS,
             run: Box::new(move || {
                 let shards = self.shards()?;
                 let shards = shards.to_str().context("a path of text")?;
@@ -287,6 +281,11 @@ impl Bench {
         let line = text.lines().last().context("a line of JSON")?;
         Ok(serde_json::from_str(line)?)
     }
+}
+
+/// What Linux says of the processors; nothing elsewhere.
+fn cpuinfo() -> String {
+    fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
 }
 
 fn configuration(data: &Path) -> String {
