@@ -20,11 +20,11 @@ pub(super) struct Ready {
     pub dx: Tensor,
 }
 
-/// Rows of gradients by logits that exist at a time in [`Tape::linear_cross_entropy`].
+/// Rows of gradients by logits that exist at a time in [`Tape::linear_cross_entropy`], at most.
 const CHUNK_ROWS: usize = 512;
 
-/// Rows of logits that exist at a time there: few enough to stay in a cache until their softmax is taken.
-const LOGIT_ROWS: usize = 128;
+/// Rows of logits that exist at a time there, at most: twice the memory of those of gradients in bf16.
+const LOGIT_ROWS: usize = 256;
 
 /// Elements behind each row of logits, at least. Vocabularies like to be powers of two, and rows that many elements apart
 /// would have the same few places in a cache.
@@ -151,8 +151,8 @@ impl Tape<'_> {
     }
 
     /// The sum of `scale` times the cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight
-    /// [vocab, hidden]`, `bias [vocab]`, if any. Logits exist for some rows at a
-    /// time, gradients by them for a few hundred.
+    /// [vocab, hidden]`, `bias [vocab]`, if any. Logits and gradients by them exist for
+    /// a few hundred rows at a time.
     ///
     /// The gradients are computed with the logits: those by the parameters are added at once, so that the loss has to
     /// be what the tape runs backwards from. What was found is added to `found`.
@@ -181,13 +181,12 @@ impl Tape<'_> {
         for rows in chunks {
             let x_mat = MatRef::new(x_value.host(), targets.len(), hidden);
             let mut d_logits = device.stale_in(device.activations(), if record { rows.len() } else { 0 }, stride);
-            for first in rows.clone().step_by(LOGIT_ROWS) {
-                let some = first..rows.end.min(first + LOGIT_ROWS);
+            for some in pieces(rows.clone(), LOGIT_ROWS) {
                 let mut logits = device.stale(some.len(), stride);
                 let c = MatMut::strided(logits.host_mut(), some.len(), vocab, stride);
                 device.matmul_packed(c, init, x_mat.some_rows(some.clone()), &forward);
                 let losses = by_format!(d_logits.format(), T => {
-                    let at = (first - rows.start) * stride;
+                    let at = (some.start - rows.start) * stride;
                     let both = (logits.host_mut(), record.then(|| &mut T::all_mut(&mut d_logits)[at..]));
                     let (targets, scale) = (&targets[some.clone()], scale.some(some.clone()));
                     softmax_losses::<T>(device, both, (vocab, stride), targets, scale)
@@ -214,14 +213,16 @@ impl Tape<'_> {
         self.push(device.tensor(1, 1, &[sum as f32]), Ready { x, dx })
     }
 
-    /// The blocks of `x` in chunks of rows whose logits exist at a time.
+    /// The blocks of `x` in chunks of rows whose gradients by logits exist at a time.
     fn chunks(&self, x: Var) -> Vec<Range<usize>> {
-        let chunk = |block: Range<usize>| {
-            let rows = block.len().div_ceil(block.len().div_ceil(CHUNK_ROWS).max(1)).max(1);
-            block.clone().step_by(rows).map(move |first| first..block.end.min(first + rows))
-        };
-        self.blocks(x).iter().flat_map(chunk).collect()
+        self.blocks(x).iter().flat_map(|block| pieces(block, CHUNK_ROWS)).collect()
     }
+}
+
+/// `rows` in even pieces of `most` at most.
+fn pieces(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let height = rows.len().div_ceil(rows.len().div_ceil(most).max(1)).max(1);
+    rows.clone().step_by(height).map(move |first| first..rows.end.min(first + height))
 }
 
 fn scaled(device: &Device, x: &Tensor, scale: f32) -> Tensor {
