@@ -9,7 +9,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterato
 use super::isa::Isa;
 use super::matmul::{Grid, Init, Output, each_job};
 use super::matrix::{Elements, Layout, MatMut, MatRef};
-use super::pack::{BLOCK_BYTES, BLOCK_LINES, DEPTH, PANEL, Side, TILE_BYTES};
+use super::pack::{BLOCK_BYTES, BLOCK_LINES, DEPTH, Order, PANEL, TILE_BYTES};
 use super::{fixed, pack, scratch, tile_amx, tile_avx512, tile_vnni};
 use crate::element::Line;
 
@@ -58,13 +58,13 @@ impl Packing {
     ///
     /// # Safety
     /// As for `pack::pack` and `fixed::pack`.
-    unsafe fn pack(self, side: Side, source: MatRef, part: (Range<usize>, Range<usize>), out: (*mut Line, usize)) {
+    unsafe fn pack(self, order: Order, source: MatRef, part: (Range<usize>, Range<usize>), out: (*mut Line, usize)) {
         let ((rows, steps), (out, panel_lines)) = (part, out);
         // SAFETY: the caller vouches for it.
         unsafe {
             match self {
-                Self::Bf16 => pack::pack(side, source, rows, steps, out, panel_lines),
-                Self::Fixed => fixed::pack(side, source, rows, steps, out, panel_lines),
+                Self::Bf16 => pack::pack(order, source, rows, steps, out, panel_lines),
+                Self::Fixed => fixed::pack(order, source, rows, steps, out, panel_lines),
             }
         }
     }
@@ -106,12 +106,12 @@ impl Target {
 
 /// Packs the whole of `b` (`k x n`).
 pub(super) fn pack_right(isa: Isa, b: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
-    pack_all(Packing::of(isa), Side::Right, b.t(), out, pool);
+    pack_all(Packing::of(isa), Order::Pairs, b.t(), out, pool);
 }
 
 /// Packs the whole of `source` (rows by steps of `k`), one job for some panels or, where rows are adjacent in memory,
 /// for some blocks of steps, so that every job reads memory in order.
-fn pack_all(packing: Packing, side: Side, source: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
+fn pack_all(packing: Packing, order: Order, source: MatRef, out: &mut [Line], pool: Option<&ThreadPool>) {
     let (rows, steps) = (source.rows, source.cols);
     assert!(out.len() >= packing.lines(rows, steps));
     let out = Target(out.as_mut_ptr());
@@ -125,7 +125,7 @@ fn pack_all(packing: Packing, side: Side, source: MatRef, out: &mut [Line], pool
         let first = rows.start / PANEL * panel_lines + packing.panel_lines(steps.start);
         // SAFETY: callers have checked the instruction set; jobs cover disjoint blocks of `out`, whose length is
         // asserted above.
-        unsafe { packing.pack(side, source, (rows, steps), (out.line(first), panel_lines)) };
+        unsafe { packing.pack(order, source, (rows, steps), (out.line(first), panel_lines)) };
     });
 }
 
@@ -143,10 +143,17 @@ fn packed_halves(at: *const u8) -> [Half; 2] {
     [at, at.wrapping_add(TILE_BYTES)].map(|at| Half { at, line: 64, block: BLOCK_BYTES })
 }
 
+/// How A is packed. Tile registers need rows; vectors find a number of A at any place, and are spared a transposition where
+/// rows are adjacent in memory.
+fn order_of_left(isa: Isa, a: MatRef) -> Order {
+    if isa != Isa::AmxBf16 && a.layout == Layout::Transposed { Order::Pairs } else { Order::Rows }
+}
+
 /// What a microtile multiplies.
 #[derive(Clone, Copy)]
 pub(super) struct Operands {
     pub(super) a: [Half; 2],
+    pub(super) order_of_a: Order,
     pub(super) b: [Half; 2],
     /// The panels of A and B that come next: their lines are asked for meanwhile.
     pub(super) next: [[Half; 2]; 2],
@@ -259,7 +266,7 @@ pub(super) fn product_packed(
         return run(None);
     }
     scratch::with(&scratch::LEFT, packing.lines(a.rows, a.cols), |left| {
-        pack_all(packing, Side::Left, a, left, pool);
+        pack_all(packing, order_of_left(isa, a), a, left, pool);
         run(Some(Panels::whole(packing, left, a.cols)));
     });
 }
@@ -269,7 +276,8 @@ pub(super) fn spin(isa: Isa, num_rounds: u64) -> u64 {
     let depth = Packing::of(isa).chunk_of(CHUNK);
     let ones = vec![Line([f32::from_bits(0x3f80_3f80); 16]); packed_lines(isa, PANEL, depth)];
     let panel = packed_halves(ones.as_ptr().cast());
-    let (operands, mut c) = (Operands { a: panel, b: panel, next: [panel; 2] }, Strip([[0.0; STRIP]; PANEL]));
+    let (operands, mut c) =
+        (Operands { a: panel, order_of_a: Order::Rows, b: panel, next: [panel; 2] }, Strip([[0.0; STRIP]; PANEL]));
     // SAFETY: the caller has checked the instruction set, and no other kernel lives on this thread.
     let kernel = unsafe { Kernel::start(isa) };
     for _ in 0..num_rounds {
@@ -329,7 +337,7 @@ impl Product<'_> {
         let next_a = if col == cols.start && next_row < rows.end { self.panel(left, next_row, step) } else { a };
         let next_col = if col + PANEL < cols.end { col + PANEL } else { cols.start };
         let [b, next_b] = [col, next_col].map(|col| packed_halves(self.right.at(col, step)));
-        Operands { a, b, next: [next_a, next_b] }
+        Operands { a, order_of_a: order_of_left(self.isa, self.a), b, next: [next_a, next_b] }
     }
 
     /// Packs a rectangle of A.
@@ -338,7 +346,9 @@ impl Product<'_> {
         assert!(local.len() >= packing.lines(rows.len(), steps.len()));
         let (corner, panel_lines) = ((rows.start, steps.start), packing.panel_lines(steps.len()));
         // SAFETY: callers have checked the instruction set; `local` has room for every block.
-        unsafe { packing.pack(Side::Left, self.a, (rows, steps), (local.as_mut_ptr(), panel_lines)) };
+        unsafe {
+            packing.pack(order_of_left(self.isa, self.a), self.a, (rows, steps), (local.as_mut_ptr(), panel_lines))
+        };
         Panels { lines: local, packing, panel_lines, corner }
     }
 

@@ -19,7 +19,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::matrix::{Elements, Layout, MatRef};
-use super::pack::{BLOCK_LINES, DEPTH, PANEL, Side, TILE_LINES, narrow, transpose};
+use super::pack::{BLOCK_LINES, DEPTH, Order, PANEL, TILE_LINES, narrow, transpose};
 use crate::element::{Element, Line};
 
 /// Blocks that share scales.
@@ -41,7 +41,7 @@ const TINY: f32 = 1e-30;
 /// The CPU has `avx512f`, `avx512bw`, `avx512dq` and `avx512vl`; `out` is valid for writing every block named above and the scales.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn pack(
-    side: Side,
+    order: Order,
     source: MatRef,
     rows: Range<usize>,
     steps: Range<usize>,
@@ -51,8 +51,8 @@ pub(super) unsafe fn pack(
     // SAFETY: the caller vouches for the memory.
     unsafe {
         match source.data {
-            Elements::F32(data) => pack_of(data, side, source, rows, steps, (out, panel_lines)),
-            Elements::Bf16(data) => pack_of(data, side, source, rows, steps, (out, panel_lines)),
+            Elements::F32(data) => pack_of(data, order, source, rows, steps, (out, panel_lines)),
+            Elements::Bf16(data) => pack_of(data, order, source, rows, steps, (out, panel_lines)),
         }
     }
 }
@@ -65,7 +65,7 @@ const GROUP: usize = 512;
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn pack_of<T: Source>(
     data: &[T],
-    side: Side,
+    order: Order,
     source: MatRef,
     rows: Range<usize>,
     steps: Range<usize>,
@@ -86,7 +86,7 @@ unsafe fn pack_of<T: Source>(
             };
             let tiles = (row - rows.start) / 16..(end.min(row + group) - rows.start) / 16;
             // SAFETY: the part lies inside the matrix, and what it takes inside `out`, for which the caller vouches.
-            unsafe { part.pack(side, tiles, (out.wrapping_add(before), panel_lines)) };
+            unsafe { part.pack(order, tiles, (out.wrapping_add(before), panel_lines)) };
             before += SCALE_LINES + part.num_steps.div_ceil(DEPTH) * BLOCK_LINES;
         }
     }
@@ -111,7 +111,7 @@ impl<T: Source> Part<T> {
     /// Packs the rows as `tiles` of 16, counted from the first of the panel at `out.0`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn pack(&self, side: Side, tiles: Range<usize>, out: (*mut Line, usize)) {
+    unsafe fn pack(&self, order: Order, tiles: Range<usize>, out: (*mut Line, usize)) {
         let panel_of = |tile: usize| out.0.wrapping_add(tile / 2 * out.1);
         let mut factors = [Line::ZERO; GROUP / 16];
         let factors = &mut factors[..tiles.len()];
@@ -126,7 +126,7 @@ impl<T: Source> Part<T> {
             for step in (0..self.num_steps).step_by(DEPTH) {
                 for (i, tile) in tiles.clone().enumerate() {
                     let at = SCALE_LINES + step / DEPTH * BLOCK_LINES + tile % 2 * TILE_LINES;
-                    self.pack_tile(side, (16 * i, step), &factors[i], panel_of(tile).wrapping_add(at));
+                    self.pack_tile(order, (16 * i, step), &factors[i], panel_of(tile).wrapping_add(at));
                 }
             }
         }
@@ -151,7 +151,7 @@ impl<T: Source> Part<T> {
     /// Packs 16 rows and 32 steps from `(row, step)` on.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn pack_tile(&self, side: Side, from: (usize, usize), factors: &Line, out: *mut Line) {
+    unsafe fn pack_tile(&self, order: Order, from: (usize, usize), factors: &Line, out: *mut Line) {
         let size = (self.num_rows.saturating_sub(from.0).min(16), DEPTH.min(self.num_steps - from.1));
         // Sizes that the compiler knows spare it the masks.
         // SAFETY: the caller vouches for the part and for `out`.
@@ -163,7 +163,7 @@ impl<T: Source> Part<T> {
                 (Layout::Transposed, size) => self.pairs_of_rows(from, size, factors),
             };
             let is_natural =
-                matches!((side, self.layout), (Side::Left, Layout::Normal) | (Side::Right, Layout::Transposed));
+                matches!((order, self.layout), (Order::Rows, Layout::Normal) | (Order::Pairs, Layout::Transposed));
             let lines = if is_natural { lines } else { transpose(lines) };
             for (i, line) in lines.into_iter().enumerate() {
                 _mm512_store_si512(out.wrapping_add(i).cast(), line);

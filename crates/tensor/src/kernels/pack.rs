@@ -1,9 +1,9 @@
 //! Operands in the order in which microtiles read them, rounded to bf16.
 //!
 //! A packed operand is a row of panels of 32 (rows of A, columns of B); a panel is a row of blocks of 32 steps of `k`; a
-//! block is two tiles, one for each half of the panel; a tile is 16 cache lines of 16 pairs `(k, k + 1)`. In a tile of A a
-//! line is one row of A with its 16 pairs; in a tile of B a line is one pair with its 16 columns. What lies outside the
-//! matrix is zero.
+//! block is two tiles, one for each half of the panel; a tile is 16 cache lines of 16 pairs `(k, k + 1)`. In a tile of B a
+//! line is one pair with its 16 columns; in a tile of A it is one row of A with its 16 pairs, or one pair with its 16 rows where
+//! these are adjacent in memory and the microtile can read them so. What lies outside the matrix is zero.
 
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, __mmask32, _mm512_castsi512_si256, _mm512_cvtne2ps_pbh, _mm512_inserti64x4,
@@ -28,13 +28,13 @@ pub(super) const BLOCK_BYTES: usize = 2 * TILE_BYTES;
 pub(super) const TILE_LINES: usize = TILE_BYTES / 64;
 pub(super) const BLOCK_LINES: usize = 2 * TILE_LINES;
 
-/// Which operand of a product a matrix is.
+/// What a line of a packed tile holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    /// A, of `m x k`.
-    Left,
-    /// B, handed over as its transpose of `n x k`.
-    Right,
+pub(super) enum Order {
+    /// One of 16 rows, with its 16 pairs of steps.
+    Rows,
+    /// One of 16 pairs of steps, of 16 rows.
+    Pairs,
 }
 
 /// Packs the rectangle `rows x steps` of `source` (rows by steps of `k`), whose corner is a multiple of 32 both ways:
@@ -44,7 +44,7 @@ pub(super) enum Side {
 /// The CPU has `avx512f`, `avx512bw` and `avx512bf16`; `out` is valid for writing every block named above.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pack(
-    side: Side,
+    order: Order,
     source: MatRef,
     rows: Range<usize>,
     steps: Range<usize>,
@@ -63,7 +63,7 @@ pub(super) unsafe fn pack(
             for row in row_tiles {
                 for step in step_tiles.clone() {
                     // SAFETY: the tile lies inside `out`, for which the caller vouches.
-                    unsafe { pack_tile(side, source, (row, rows.end), (step, steps.end), tile_at(row, step)) };
+                    unsafe { pack_tile(order, source, (row, rows.end), (step, steps.end), tile_at(row, step)) };
                 }
             }
         }
@@ -71,7 +71,7 @@ pub(super) unsafe fn pack(
             for step in step_tiles {
                 for row in row_tiles.clone() {
                     // SAFETY: as above.
-                    unsafe { pack_tile(side, source, (row, rows.end), (step, steps.end), tile_at(row, step)) };
+                    unsafe { pack_tile(order, source, (row, rows.end), (step, steps.end), tile_at(row, step)) };
                 }
             }
         }
@@ -81,12 +81,12 @@ pub(super) unsafe fn pack(
 /// Packs 16 rows and 32 steps from `(start, end)` both ways; what lies past an end is zero.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_tile(side: Side, source: MatRef, row: (usize, usize), step: (usize, usize), out: *mut Line) {
+unsafe fn pack_tile(order: Order, source: MatRef, row: (usize, usize), step: (usize, usize), out: *mut Line) {
     // SAFETY: the caller vouches for the memory.
     unsafe {
         match source.data {
-            Elements::F32(data) => pack_tile_of(data, side, source, row, step, out),
-            Elements::Bf16(data) => pack_tile_of(data, side, source, row, step, out),
+            Elements::F32(data) => pack_tile_of(data, order, source, row, step, out),
+            Elements::Bf16(data) => pack_tile_of(data, order, source, row, step, out),
         }
     }
 }
@@ -95,7 +95,7 @@ unsafe fn pack_tile(side: Side, source: MatRef, row: (usize, usize), step: (usiz
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pack_tile_of<T: Packable>(
     data: &[T],
-    side: Side,
+    order: Order,
     source: MatRef,
     row: (usize, usize),
     step: (usize, usize),
@@ -115,8 +115,8 @@ unsafe fn pack_tile_of<T: Packable>(
             Layout::Transposed => pairs_of_rows(corner, source.stride, num_rows.min(16), num_steps.min(DEPTH)),
         }
     };
-    let lines = match (side, source.layout) {
-        (Side::Left, Layout::Normal) | (Side::Right, Layout::Transposed) => lines,
+    let lines = match (order, source.layout) {
+        (Order::Rows, Layout::Normal) | (Order::Pairs, Layout::Transposed) => lines,
         _ => transpose(lines),
     };
     for (i, line) in lines.into_iter().enumerate() {

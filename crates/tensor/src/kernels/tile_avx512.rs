@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 use half::bf16;
 
 use super::blocks::{Half, Operands};
-use super::pack::{TILE_BYTES, round};
+use super::pack::{Order, TILE_BYTES, round};
 
 const BAND: usize = 8;
 
@@ -28,12 +28,20 @@ pub(super) unsafe fn microtile<T: Sum>(
     let [next_a, next_b] = operands.next;
     for (band, next) in [next_b[0], next_b[1], next_a[0], next_a[1]].into_iter().enumerate() {
         let row = band * BAND;
-        let mut a = operands.a[row / 16];
-        a.at = a.at.wrapping_add(row % 16 * a.line);
+        let (mut a, b) = (operands.a[row / 16], operands.b[0]);
         // SAFETY: the band's rows lie inside the microtile for which the caller vouches.
         unsafe {
             let mut sums = load_band(start.0, start.1, row);
-            add_products(&mut sums, num_blocks, a, operands.b[0], next);
+            match operands.order_of_a {
+                Order::Rows => {
+                    a.at = a.at.wrapping_add(row % 16 * a.line);
+                    add_products::<false>(&mut sums, num_blocks, a, b, next);
+                }
+                Order::Pairs => {
+                    a.at = a.at.wrapping_add(row % 16 * PAIR);
+                    add_products::<true>(&mut sums, num_blocks, a, b, next);
+                }
+            }
             store_band(&sums, c.0.wrapping_byte_add(row * c.1), c.1);
         }
     }
@@ -55,10 +63,19 @@ unsafe fn load_band(start: *const f32, stride: usize, row: usize) -> Band {
     sums
 }
 
-/// Adds the products of a band, and asks for the lines of `next` meanwhile.
+/// Bytes of a pair of numbers.
+const PAIR: usize = 4;
+
+/// Adds the products of a band, and asks for the lines of `next` meanwhile. A line of A is a row, or else a pair of all rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn add_products(sums: &mut Band, num_blocks: usize, mut a: Half, mut b: Half, mut next: Half) {
+unsafe fn add_products<const BY_PAIRS: bool>(
+    sums: &mut Band,
+    num_blocks: usize,
+    mut a: Half,
+    mut b: Half,
+    mut next: Half,
+) {
     for _ in 0..num_blocks {
         for pair in 0..16 {
             let b_at = b.at.wrapping_add(pair * 64);
@@ -71,7 +88,9 @@ unsafe fn add_products(sums: &mut Band, num_blocks: usize, mut a: Half, mut b: H
             for (i, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: as above.
                 let pairs = _mm512_set1_epi32(unsafe {
-                    a.at.wrapping_add(i * a.line + pair * 4).cast::<i32>().read_unaligned()
+                    a.at.wrapping_add(if BY_PAIRS { i * PAIR + pair * 64 } else { i * a.line + pair * PAIR })
+                        .cast::<i32>()
+                        .read_unaligned()
                 });
                 sums[0] = _mm512_dpbf16_ps(sums[0], bf16s(pairs), bf16s(b[0]));
                 sums[1] = _mm512_dpbf16_ps(sums[1], bf16s(pairs), bf16s(b[1]));

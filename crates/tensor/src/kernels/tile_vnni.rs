@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use super::blocks::Operands;
 use super::fixed::{MAX_BLOCKS, SCALE_LINES};
-use super::pack::{BLOCK_BYTES, PANEL, TILE_BYTES};
+use super::pack::{BLOCK_BYTES, Order, PANEL, TILE_BYTES};
 use crate::element::Line;
 
 const BAND: usize = 8;
@@ -32,7 +32,12 @@ pub(super) unsafe fn microtile(
     for block in (0..num_blocks).step_by(MAX_BLOCKS) {
         let num_blocks = MAX_BLOCKS.min(num_blocks - block);
         // SAFETY: the caller vouches for the memory.
-        unsafe { add_shared(num_blocks, (a, b), (next_a, next_b), start, c) };
+        unsafe {
+            match operands.order_of_a {
+                Order::Rows => add_shared::<64, PAIR>(num_blocks, (a, b), (next_a, next_b), start, c),
+                Order::Pairs => add_shared::<PAIR, 64>(num_blocks, (a, b), (next_a, next_b), start, c),
+            }
+        }
         for at in [&mut a, &mut b, &mut next_a, &mut next_b] {
             *at = at.wrapping_add(SCALE_BYTES + num_blocks * BLOCK_BYTES);
         }
@@ -40,10 +45,14 @@ pub(super) unsafe fn microtile(
     }
 }
 
-/// As [`microtile`], for blocks that share scales.
+/// Bytes of a pair of numbers.
+const PAIR: usize = 4;
+
+/// As [`microtile`], for blocks that share scales; in a tile of A there are `ROW` bytes from row to row and `STEP` from pair to
+/// pair.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn add_shared(
+unsafe fn add_shared<const ROW: usize, const STEP: usize>(
     num_blocks: usize,
     (a, b): (*const u8, *const u8),
     (next_a, next_b): (*const u8, *const u8),
@@ -56,8 +65,8 @@ unsafe fn add_shared(
         let b_scales = [_mm512_load_ps(b_scales), _mm512_load_ps(b_scales.add(16))];
         let next = [next_b, next_b.wrapping_add(TILE_BYTES), next_a, next_a.wrapping_add(TILE_BYTES)];
         for (row, next) in (0..PANEL).step_by(BAND).zip(next) {
-            let at = a.wrapping_add(row / 16 * TILE_BYTES + row % 16 * 64);
-            let sums = products(num_blocks, [at, b, next].map(|at| at.wrapping_add(SCALE_BYTES)));
+            let at = a.wrapping_add(row / 16 * TILE_BYTES + row % 16 * ROW);
+            let sums = products::<ROW, STEP>(num_blocks, [at, b, next].map(|at| at.wrapping_add(SCALE_BYTES)));
             for (i, sums) in sums.iter().enumerate() {
                 let scale = _mm512_set1_ps(*a_scales.add(row + i));
                 let to = c.0.wrapping_byte_add((row + i) * c.1);
@@ -85,7 +94,10 @@ unsafe fn add(from: *const f32, at: usize, sum: __m512, scale: __m512) -> __m512
 /// The whole sums of 8 rows and 32 columns; lines at `next` are asked for meanwhile.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn products(num_blocks: usize, [mut a, mut b, mut next]: [*const u8; 3]) -> [[__m512i; 2]; BAND] {
+unsafe fn products<const ROW: usize, const STEP: usize>(
+    num_blocks: usize,
+    [mut a, mut b, mut next]: [*const u8; 3],
+) -> [[__m512i; 2]; BAND] {
     let mut sums = [[_mm512_setzero_si512(); 2]; BAND];
     for _ in 0..num_blocks {
         for pair in 0..16 {
@@ -98,7 +110,7 @@ unsafe fn products(num_blocks: usize, [mut a, mut b, mut next]: [*const u8; 3]) 
             };
             for (i, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: as above.
-                let pairs = _mm512_set1_epi32(unsafe { a.wrapping_add(i * 64 + pair * 4).cast::<i32>().read() });
+                let pairs = _mm512_set1_epi32(unsafe { a.wrapping_add(i * ROW + pair * STEP).cast::<i32>().read() });
                 sums[0] = _mm512_dpwssd_epi32(sums[0], pairs, b[0]);
                 sums[1] = _mm512_dpwssd_epi32(sums[1], pairs, b[1]);
             }
