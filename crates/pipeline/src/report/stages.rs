@@ -148,7 +148,7 @@ mod tests {
             name: "domain".into(),
             num_tokens: 1_000_000,
             sources: vec![source("notes", 0.95, 0.951)],
-            held_out: [("novels".to_owned(), [3.5, 3.75])].into(),
+            held_out: [("novels".to_owned(), (Some(3.5), 3.75)), ("notes".to_owned(), (None, 2.5))].into(),
             ..StageFacts::default()
         };
         let probe = |step, finetuned, f1| ProbeReport {
@@ -176,6 +176,7 @@ mod tests {
             "does not hold",
             "change = 0.1250",
             "95.1\u{a0}%",
+            "2.500",
         ] {
             assert!(page.contains(said), "{said}: {page}");
         }
