@@ -622,12 +622,12 @@ fn stage_facts(first_stage: &Artifact, trained: &Trained, metrics: &[Metric], to
         reached: place.num_tokens as f64 / total,
         num_passes: place.epoch,
     });
-    let held_out = metrics.iter().filter_map(|metric| match metric {
+    let mut held_out = metrics.iter().filter_map(|metric| match metric {
         Metric::HeldOut(report) => Some(report),
         Metric::Step(_) | Metric::Probe(_) => None,
     });
     let before = held_out.clone().next().filter(|report| report.step == 0).map(|report| &report.by_source);
-    let after = held_out.last().map(|report| &report.by_source);
+    let after = held_out.next_back().map(|report| &report.by_source);
     let loss =
         |(name, after): (&String, &f64)| (name.clone(), (before.and_then(|before| before.get(name)).copied(), *after));
     Ok(StageFacts {
