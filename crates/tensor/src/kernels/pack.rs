@@ -23,6 +23,8 @@ use crate::element::Line;
 pub(super) const PANEL: usize = 32;
 /// Steps of `k` in a block.
 pub(super) const DEPTH: usize = 32;
+/// Bytes of a pair of numbers of 16 bits.
+pub(super) const PAIR: usize = 4;
 pub(super) const TILE_BYTES: usize = 1024;
 pub(super) const BLOCK_BYTES: usize = 2 * TILE_BYTES;
 pub(super) const TILE_LINES: usize = TILE_BYTES / 64;

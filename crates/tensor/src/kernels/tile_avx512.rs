@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 use half::bf16;
 
 use super::blocks::{Half, Operands};
-use super::pack::{Order, TILE_BYTES, round};
+use super::pack::{Order, PAIR, TILE_BYTES, round};
 
 const BAND: usize = 8;
 
@@ -62,9 +62,6 @@ unsafe fn load_band(start: *const f32, stride: usize, row: usize) -> Band {
     }
     sums
 }
-
-/// Bytes of a pair of numbers.
-const PAIR: usize = 4;
 
 /// Adds the products of a band, and asks for the lines of `next` meanwhile. A line of A is a row, or else a pair of all rows.
 #[inline]

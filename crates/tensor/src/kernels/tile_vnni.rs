@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use super::blocks::Operands;
 use super::fixed::{MAX_BLOCKS, SCALE_LINES};
-use super::pack::{BLOCK_BYTES, Order, PANEL, TILE_BYTES};
+use super::pack::{BLOCK_BYTES, Order, PAIR, PANEL, TILE_BYTES};
 use crate::element::Line;
 
 const BAND: usize = 8;
@@ -18,8 +18,9 @@ const SCALE_BYTES: usize = SCALE_LINES * size_of::<Line>();
 /// repeats one row. Strides are in bytes. Blocks that share scales are summed before they are added to C.
 ///
 /// # Safety
-/// `Isa::Avx512Vnni` is available; the upper halves of the operands point to what `fixed::pack` made of a panel for `num_blocks`
-/// blocks, from the scales of the first on; `c` is valid for writing 32 rows of 32 elements, and `start`, when not null, for reading as many.
+/// `Isa::Avx512Vnni` is available; the upper halves of the operands point to what `fixed::pack` made of a panel for
+/// `num_blocks` blocks, from the scales of the first on; `c` is valid for writing 32 rows of 32 elements, and `start`, when
+/// not null, for reading as many.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) unsafe fn microtile(
     num_blocks: usize,
@@ -44,9 +45,6 @@ pub(super) unsafe fn microtile(
         start = (c.0.cast_const(), c.1);
     }
 }
-
-/// Bytes of a pair of numbers.
-const PAIR: usize = 4;
 
 /// As [`microtile`], for blocks that share scales; in a tile of A there are `ROW` bytes from row to row and `STEP` from pair to
 /// pair.

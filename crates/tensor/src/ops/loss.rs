@@ -23,7 +23,7 @@ pub(super) struct Ready {
 /// Rows of gradients by logits that exist at a time in [`Tape::linear_cross_entropy`], at most.
 const CHUNK_ROWS: usize = 512;
 
-/// Rows of logits that exist at a time there, at most: twice the memory of those of gradients in bf16.
+/// Rows of logits that exist at a time there, at most: one takes twice the memory of its gradient in bf16.
 const LOGIT_ROWS: usize = 256;
 
 /// Elements behind each row of logits, at least. Vocabularies like to be powers of two, and rows that many elements apart
@@ -151,8 +151,8 @@ impl Tape<'_> {
     }
 
     /// The sum of `scale` times the cross-entropy of `x W^T + b` against `targets [n]`, for `x [n, hidden]`, `weight
-    /// [vocab, hidden]`, `bias [vocab]`, if any. Logits and gradients by them exist for
-    /// a few hundred rows at a time.
+    /// [vocab, hidden]`, `bias [vocab]`, if any. Logits and gradients by them exist for a few hundred
+    /// rows at a time.
     ///
     /// The gradients are computed with the logits: those by the parameters are added at once, so that the loss has to
     /// be what the tape runs backwards from. What was found is added to `found`.
