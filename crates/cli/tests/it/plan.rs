@@ -73,6 +73,9 @@ fn stages_follow_one_another_in_the_shares_asked_for() {
         assert!((asked - reached).abs() < 0.02 && reached > 0.05, "{source}");
     }
     assert_eq!(stages[0]["sources"].as_array().unwrap().len(), 1);
+    // A model drawn at random is not measured before it is trained.
+    let first = &stages[0]["held_out"]["notes"];
+    assert!(first[0].is_null() && first[1].as_f64().is_some(), "{first}");
     // What was learned in the second stage is the notes; the first knew nothing of them.
     let [before, after] = [0, 1].map(|end| stages[1]["held_out"]["notes"][end].as_f64().unwrap());
     assert!(after < before - 0.3, "{before} -> {after}");
