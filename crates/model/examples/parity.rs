@@ -28,13 +28,13 @@ fn write(argument: &str) {
         .map(|len| -> Vec<u32> { (0..len).map(|_| draws.below(model.architecture().vocab_size) as u32).collect() });
     let batch = Batch::pack(sequences.iter().map(Vec::as_slice));
     let mut tape = Tape::inference(&device, model.parameters());
-    let hidden = model.encode(&mut tape, &batch, Pass::default());
     let positions: Vec<usize> = match model.head() {
         Head::Marked { .. } => panic!("{} classifies from markers, which transformers cannot", folder.display()),
         Head::Sequence { .. } => Vec::new(),
         Head::MaskedLm | Head::CausalLm | Head::Token { .. } => (0..batch.ids.len()).collect(),
     };
-    let logits = model.logits(&mut tape, hidden, &batch.sequences, &positions, None);
+    let read = model.read(&mut tape, &batch, &model.head().reading(&positions), Pass::default());
+    let logits = model.classify(&mut tape, read, None);
     let logits = tape.value(logits);
     let starts: Vec<u32> = [0].into_iter().chain(batch.sequences.iter().map(|rows| rows.end as u32)).collect();
     let (shape, values) = (vec![logits.rows(), logits.cols()], logits.to_vec());

@@ -68,8 +68,8 @@ fn train(model: &mut Model, num_steps: u64, num_threads: usize) -> Vec<f32> {
         let dropout = Some(Dropout { p, stream: Seed(1).stream("dropout"), step, first_row: 0 });
         let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
         let batch = batch();
-        let hidden = model.encode(&mut tape, &batch, Pass { dropout, ..Pass::default() });
-        let logits = model.logits(&mut tape, hidden, &batch.sequences, &[], None);
+        let states = model.read(&mut tape, &batch, &model.head().reading(&[]), Pass { dropout, ..Pass::default() });
+        let logits = model.classify(&mut tape, states, None);
         let loss = tape.cross_entropy(logits, &[0, 1, 2]);
         let value = tape.value(loss).scalar();
         tape.backward(loss);
@@ -149,8 +149,8 @@ fn frozen_weights_change_no_gradient_of_the_others() {
         }
         let mut tape = Tape::recording(&device, parameters, &mut gradients);
         let batch = batch();
-        let hidden = model.encode(&mut tape, &batch, Pass::default());
-        let logits = model.logits(&mut tape, hidden, &batch.sequences, &[], None);
+        let states = model.read(&mut tape, &batch, &model.head().reading(&[]), Pass::default());
+        let logits = model.classify(&mut tape, states, None);
         let loss = tape.cross_entropy(logits, &[0, 1, 2]);
         tape.backward(loss);
         parameters.iter().map(|(id, ..)| gradients.of(parameters, id).to_vec()).collect::<Vec<_>>()

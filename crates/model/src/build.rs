@@ -73,7 +73,7 @@ impl Dense {
                 Change::Outputs(rescale) => tape.rescale(y, onto, rescale.clone()),
                 Change::Sparse(sparse) => tape.sparse(x, y, sparse.clone()),
                 Change::LowRank { low_rank, magnitude, dropout } => {
-                    let dropped = mask.map_or(x, |mask| tape.dropout(x, DropoutMask { p: *dropout, ..mask }));
+                    let dropped = mask.clone().map_or(x, |mask| tape.dropout(x, DropoutMask { p: *dropout, ..mask }));
                     let y = tape.low_rank(dropped, y, low_rank.clone());
                     magnitude.map_or(y, |factor| {
                         let divisor = Some(row_norms(tape.parameters(), self.weight, low_rank));

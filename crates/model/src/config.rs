@@ -219,7 +219,8 @@ impl Architecture {
     }
 
     /// Floating-point operations of a forward and a backward pass for each token, with `decoded_share` of the tokens
-    /// decoded and sequences of `length` tokens: three times two for each weight and score used.
+    /// decoded and sequences of `length` tokens: three times two for each weight and score used. Behind the last attention there are
+    /// decoded tokens alone.
     pub fn flops_per_token(&self, decoded_share: f64, length: usize) -> f64 {
         let (style, hidden) = (self.style(), self.hidden_size as f64);
         let inside = (self.num_attention_heads * self.head_dim) as f64;
@@ -231,7 +232,9 @@ impl Architecture {
         };
         let attention: f64 = (0..self.num_hidden_layers).map(|idx| 2.0 * inside * seen(idx)).sum();
         let feed_forward = (if style.is_gated { 3.0 } else { 2.0 }) * self.intermediate_size as f64;
-        let layers = self.num_hidden_layers as f64 * hidden * (2.0 * inside + 2.0 * keys + feed_forward);
+        let num_layers = self.num_hidden_layers as f64;
+        let num_behind = (num_layers - 1.0).max(0.0) + decoded_share * num_layers.min(1.0);
+        let layers = hidden * (num_layers * (inside + 2.0 * keys) + num_behind * (inside + feed_forward));
         let transform = if style.lm.transform.is_some() { hidden } else { 0.0 };
         6.0 * (layers + attention + decoded_share * hidden * (transform + self.vocab_size as f64))
     }

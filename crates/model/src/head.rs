@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::Dense;
 use crate::config::{Architecture, Pooling};
 use crate::families::HeadStyle;
+use crate::reading::Reading;
 
 /// What the states of the last layer are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,15 @@ impl Head {
             Self::Sequence { num_labels, .. } | Self::Token { num_labels } | Self::Marked { num_labels, .. } => {
                 Some(num_labels)
             }
+        }
+    }
+
+    /// What it classifies from. `positions` are rows of the batch: chosen tokens, markers in the order of the sequences; unused
+    /// by a sequence head.
+    pub fn reading(self, positions: &[usize]) -> Reading {
+        match self {
+            Self::Sequence { pooling, .. } => Reading::Pooled(pooling),
+            _ => Reading::Rows(positions.to_vec(), self.num_inputs()),
         }
     }
 

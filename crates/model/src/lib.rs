@@ -14,6 +14,7 @@ mod build;
 mod config;
 mod families;
 mod head;
+mod reading;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use batch::Batch;
 pub use config::{Architecture, Local, ModelConfig, Pooling, Positions, Size};
 pub use families::{Family, Place, Style};
 pub use head::Head;
+pub use reading::Reading;
 pub use settings::SettingsError;
 pub use transformer::{Dropout, Model, Pass};
 pub use weights::{Base, WeightsError, architecture_of, load, load_base, save, weight_files};

@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use arable_core::Seed;
+use arable_core::{Probability, Seed};
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Precision, Tape};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::weights::in_files;
-use crate::{Batch, Family, Head, Model, Pass, load, load_base, save};
+use crate::{Architecture, Batch, Dropout, Family, Head, Model, Pass, Reading, load, load_base, save};
 
 /// The smallest plausible mistake (another GELU in the head) moves a logit by 3e-5.
 const TOLERANCE: f32 = 2e-5;
@@ -103,7 +103,8 @@ fn part<'a>(model: &Model, values: impl Fn(arable_tensor::ParameterId) -> &'a [f
 pub(crate) fn logits(device: &Device, model: &Model, batch: &Batch, positions: &[usize]) -> [Vec<f32>; 2] {
     let mut tape = Tape::inference(device, model.parameters());
     let hidden = model.encode(&mut tape, batch, Pass::default());
-    let logits = model.logits(&mut tape, hidden, &batch.sequences, positions, None);
+    let read = model.read(&mut tape, batch, &model.head().reading(positions), Pass::default());
+    let logits = model.classify(&mut tape, read, None);
     [tape.value(hidden).to_vec(), tape.value(logits).to_vec()]
 }
 
@@ -131,14 +132,14 @@ fn check_in(name: &str, device: &Device, tolerance: f32) -> [f32; 5] {
     let targets: Vec<u32> = labelled.iter().map(|&i| labels[i] as u32).collect();
     let mut gradients = Gradients::zeros(model.parameters());
     let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
-    let hidden = model.encode(&mut tape, &batch, Pass::default());
+    let states = model.read(&mut tape, &batch, &model.head().reading(&labelled), Pass::default());
     let loss = match model.head() {
         Head::MaskedLm | Head::CausalLm => {
             let scale = 1.0 / targets.len() as f32;
-            model.token_loss(&mut tape, hidden, &labelled, &targets, Scale::Same(scale), &mut VocabularyLoss::default())
+            model.token_loss(&mut tape, states, &targets, Scale::Same(scale), &mut VocabularyLoss::default())
         }
         _ => {
-            let logits = model.logits(&mut tape, hidden, &batch.sequences, &labelled, None);
+            let logits = model.classify(&mut tape, states, None);
             tape.cross_entropy(logits, &targets)
         }
     };
@@ -195,6 +196,57 @@ fn every_family_agrees_with_transformers() {
         for name in names {
             let [states, logits, loss, gradients, step] = check(&name);
             eprintln!("{name} | {states:.1e} | {logits:.1e} | {loss:.1e} | {gradients:.1e} | {step:.1e}");
+        }
+    }
+}
+
+/// Leaving out what other states need changes no state that is read, whatever is dropped, recorded or computed again.
+#[test]
+fn states_that_are_read_are_those_of_the_whole_batch() {
+    let sequences = [700, 1, 90, 300].map(|len| (0..len).map(|at| 5 + at % 40).collect::<Vec<u32>>());
+    let mut rows: Vec<usize> = (0..1091).filter(|row| row % 7 == 3).collect();
+    rows.extend([20, 20, 1090, 0]);
+    for family in Family::ALL {
+        let fixture = load(&fixture(&language_model(family))).unwrap();
+        let architecture = Architecture { max_position_embeddings: 800, ..fixture.architecture().clone() };
+        let model = Model::new(architecture, fixture.head(), Seed(2));
+        let batch = Batch::pack(sequences.iter().map(Vec::as_slice));
+        let precisions = [Precision::F32, Precision::Bf16, Precision::I16];
+        for precision in precisions.into_iter().filter(|precision| precision.is_available()) {
+            let device = Device::cpu(2, precision).unwrap();
+            for (p, recomputed_layers) in [(0.0, 0), (0.3, 0), (0.3, 9)] {
+                let p = Probability::new(p).unwrap();
+                let dropout = Some(Dropout { p, stream: Seed(1).stream("dropout"), step: 4, first_row: 17 });
+                let pass = Pass { dropout, recomputed_layers };
+                let states = |kept: Option<Reading>, is_recording: bool| {
+                    let mut gradients = Gradients::zeros(model.parameters());
+                    let mut tape = match is_recording {
+                        true => Tape::recording(&device, model.parameters(), &mut gradients),
+                        false => Tape::inference(&device, model.parameters()),
+                    };
+                    let states = match kept {
+                        Some(reading) => model.read(&mut tape, &batch, &reading, pass),
+                        None => {
+                            let all = model.encode(&mut tape, &batch, pass);
+                            tape.gather_rows(all, rows.clone(), 1)
+                        }
+                    };
+                    let found = tape.value(states).to_vec();
+                    if is_recording {
+                        let seed = device.tensor(rows.len(), found.len() / rows.len(), &found);
+                        tape.backward_with(states, seed, &[]);
+                    }
+                    (found, gradients.flat(model.parameters()).to_vec())
+                };
+                let what = format!("{} {precision:?} {pass:?}", family.name());
+                for is_recording in [false, true] {
+                    let (whole, whole_gradient) = states(None, is_recording);
+                    let (read, gradient) = states(Some(Reading::Rows(rows.clone(), 1)), is_recording);
+                    assert!(whole == read, "{what}");
+                    let tolerance = if precision == Precision::F32 { 1e-5 } else { 0.02 };
+                    close(&gradient, &whole_gradient, &what, tolerance);
+                }
+            }
         }
     }
 }

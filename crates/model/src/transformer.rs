@@ -1,6 +1,8 @@
 //! One transformer with switches: each [`Family`](crate::Family) is a setting of them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use arable_core::{Probability, Seed, Stream};
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
@@ -11,9 +13,10 @@ use arable_tensor::{
 use crate::adapter::{AdapterConfig, is_of_adapter};
 use crate::batch::Batch;
 use crate::build::{Bottleneck, Builder, Dense, EMBEDDINGS, rotary};
-use crate::config::{Architecture, Pooling, Positions};
+use crate::config::{Architecture, Positions};
 use crate::families::Place;
 use crate::head::{Head, HeadWeights};
+use crate::reading::Reading;
 
 /// Tokens in a part of a batch that one thread takes through all layers, at most: its activations fit the core's cache.
 const TOKENS_PER_PART: usize = 512;
@@ -84,39 +87,45 @@ pub struct Model {
 }
 
 impl Layer {
-    /// `[num_tokens, hidden] -> [num_tokens, hidden]`, layer number `idx`.
+    /// `[num_tokens, hidden] -> [num_tokens, hidden]`, layer number `idx`; where there are `kept` rows, `[kept, hidden]` of them
+    /// alone. Attention is over all rows, and what is behind it goes row by row.
     fn forward(
         &self,
         tape: &mut Tape<'_>,
         x: Var,
-        sequences: &Sequences,
+        (sequences, kept): (&Sequences, Option<&Arc<[usize]>>),
         (dropout, idx): (Option<Dropout>, usize),
     ) -> Var {
-        let place = 1 + 2 * idx as u64;
+        // Places of adapters are behind those of all layers.
+        let (place, of_adapters) = (1 + 2 * idx as u64, 512 + 4 * idx as u64);
+        let mask = |place: u64| dropout.map(|dropout| dropout.mask(place));
+        let of_kept = |place: u64| mask(place).map(|mask| DropoutMask { rows: kept.cloned(), ..mask });
         let narrow = tape.device().activations();
         let input = self.norm_at(tape, Place::Before, x, self.attn_norm);
-        // Places of their own, behind those of all layers.
-        let mask = |slot: u64| dropout.map(|dropout| dropout.mask(512 + 4 * idx as u64 + slot));
-        let qkv = self.queries_keys_values(tape, input, narrow, mask(0));
+        let qkv = self.queries_keys_values(tape, input, narrow, mask(of_adapters));
         let attended = tape.attention(qkv, sequences, &self.attention);
+        let [attended, x] = match kept {
+            None => [attended, x],
+            Some(rows) => [attended, x].map(|all| tape.gather_rows(all, rows.to_vec(), 1)),
+        };
         let before = x;
-        let x = match dropout.filter(|dropout| dropout.p.get() > 0.0) {
-            None => self.attn_out.forward_onto(tape, attended, x, mask(1)),
-            dropout => {
-                let out = self.attn_out.forward(tape, attended, narrow, mask(1));
-                let out = drop_at(tape, out, dropout, place);
+        let x = match of_kept(place).filter(|mask| mask.p.get() > 0.0) {
+            None => self.attn_out.forward_onto(tape, attended, x, of_kept(of_adapters + 1)),
+            Some(mask) => {
+                let out = self.attn_out.forward(tape, attended, narrow, of_kept(of_adapters + 1));
+                let out = tape.dropout(out, mask);
                 tape.add(x, out)
             }
         };
         let x = self.bottlenecks[0].iter().fold(x, |x, own| own.forward(tape, before, x));
         let x = self.norm_at(tape, Place::After, x, self.attn_norm);
         let input = self.norm_at(tape, Place::Before, x, Some(self.mlp_norm));
-        let wide = self.mlp_in.forward(tape, input, narrow, mask(2));
+        let wide = self.mlp_in.forward(tape, input, narrow, of_kept(of_adapters + 2));
         let bent =
             if self.is_gated { tape.gated(wide, self.activation) } else { tape.activation(wide, self.activation) };
-        let bent = drop_at(tape, bent, dropout, place + 1);
+        let bent = drop_at(tape, bent, of_kept(place + 1));
         let before = x;
-        let x = self.mlp_out.forward_onto(tape, bent, x, mask(3));
+        let x = self.mlp_out.forward_onto(tape, bent, x, of_kept(of_adapters + 3));
         let x = self.bottlenecks[1].iter().fold(x, |x, own| own.forward(tape, before, x));
         self.norm_at(tape, Place::After, x, Some(self.mlp_norm))
     }
@@ -140,7 +149,7 @@ impl Dropout {
     /// Dropout number `place` of a forward pass. Each place has a stretch of the stream of its own.
     fn mask(self, place: u64) -> DropoutMask {
         let Self { p, stream, step, first_row } = self;
-        DropoutMask { p, stream, step: step.wrapping_mul(1024).wrapping_add(place), first_row }
+        DropoutMask { p, stream, step: step.wrapping_mul(1024).wrapping_add(place), first_row, rows: None }
     }
 }
 
@@ -215,7 +224,7 @@ impl Model {
         model
     }
 
-    /// A head with random weights for states of this model, alone: a model without layers, of which [`Model::logits`] is
+    /// A head with random weights for states of this model, alone: a model without layers, of which [`Model::classify`] is
     /// of use.
     pub fn head_alone(&self, head: Head, seed: Seed) -> Self {
         let own = &self.architecture;
@@ -376,17 +385,27 @@ impl Model {
         &mut self.parameters
     }
 
-    /// The states of the last layer where the first token of each sequence is given as a vector, `first [num_sequences,
-    /// hidden]`, in the place of its embedding: `[num_tokens, hidden]`.
+    /// The states of the last layer that `reading` asks for, where the first token of each sequence is given as a vector, `first
+    /// [num_sequences, hidden]`, in the place of its embedding.
     ///
     /// # Panics
-    /// As [`Self::encode`], and when the tape does not record.
-    pub fn encode_after(&self, tape: &mut Tape<'_>, batch: &Batch, first: Var, pass: Pass) -> Var {
+    /// As [`Self::read`], and when the tape does not record.
+    pub fn read_after(&self, tape: &mut Tape<'_>, (batch, first): (&Batch, Var), reading: &Reading, pass: Pass) -> Var {
         assert!(tape.is_recording(), "what is given is trained");
-        let x = self.embed(tape, batch);
-        let starts = batch.sequences.iter().map(|rows| rows.start).collect();
-        let x = tape.put_rows(x, starts, first);
-        self.layers(tape, (x, true), batch, pass)
+        reading.read(tape, &batch.sequences, |tape, kept| {
+            let x = self.embed(tape, batch);
+            let starts = batch.sequences.iter().map(|rows| rows.start).collect();
+            let x = tape.put_rows(x, starts, first);
+            self.layers(tape, (x, true), (batch, kept), pass)
+        })
+    }
+
+    /// The states of the last layer that `reading` asks for. Nothing that only other states need is computed.
+    ///
+    /// # Panics
+    /// As [`Self::encode`], and when the reading does not fit the batch.
+    pub fn read(&self, tape: &mut Tape<'_>, batch: &Batch, reading: &Reading, pass: Pass) -> Var {
+        reading.read(tape, &batch.sequences, |tape, kept| self.states(tape, batch, kept, pass))
     }
 
     /// The states of the last layer: `[num_tokens, hidden]`.
@@ -394,29 +413,49 @@ impl Model {
     /// # Panics
     /// When an id is not in the vocabulary or a sequence is longer than [`Architecture::max_length`].
     pub fn encode(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
+        self.states(tape, batch, None, pass)
+    }
+
+    /// The states of the last layer, or those of the rows `kept` in ascending order.
+    fn states(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&[usize]>, pass: Pass) -> Var {
         if tape.is_recording() {
-            return self.encode_at_once(tape, batch, pass);
+            return self.states_at_once(tape, batch, kept, pass);
         }
         let parts: Vec<_> = batch.sequences.in_blocks(TOKENS_PER_PART).iter().collect();
-        tape.side_by_side(&parts, self.architecture.hidden_size, |tape, rows| {
+        let inside = |kept: &[usize], rows: &Range<usize>| {
+            kept.partition_point(|&row| row < rows.start)..kept.partition_point(|&row| row < rows.end)
+        };
+        let results: Vec<_> = parts.iter().map(|rows| kept.map_or(rows.clone(), |kept| inside(kept, rows))).collect();
+        tape.side_by_side(&results, self.architecture.hidden_size, |tape, idx| {
+            let rows = &parts[idx];
             let first_row = |dropout: Dropout| Dropout { first_row: dropout.first_row + rows.start, ..dropout };
             let pass = Pass { dropout: pass.dropout.map(first_row), ..pass };
-            self.encode_at_once(tape, &batch.some(rows.clone()), pass)
+            let kept =
+                kept.map(|kept| kept[results[idx].clone()].iter().map(|row| row - rows.start).collect::<Vec<_>>());
+            self.states_at_once(tape, &batch.some(rows.clone()), kept.as_deref(), pass)
         })
     }
 
-    fn encode_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, pass: Pass) -> Var {
+    fn states_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&[usize]>, pass: Pass) -> Var {
         let x = self.embed(tape, batch);
         let learns = self.embeddings.learn(tape);
-        self.layers(tape, (x, learns), batch, pass)
+        self.layers(tape, (x, learns), (batch, kept), pass)
     }
 
     /// `learns`: whether something asks for the gradient by `x`.
-    fn layers(&self, tape: &mut Tape<'_>, (x, mut learns): (Var, bool), batch: &Batch, pass: Pass) -> Var {
-        let mut x = drop_at(tape, x, pass.dropout, 0);
+    fn layers(
+        &self,
+        tape: &mut Tape<'_>,
+        (x, mut learns): (Var, bool),
+        (batch, kept): (&Batch, Option<&[usize]>),
+        pass: Pass,
+    ) -> Var {
+        let mut x = drop_at(tape, x, pass.dropout.map(|dropout| dropout.mask(0)));
         for (idx, layer) in self.layers.iter().enumerate() {
             let (layer, sequences) = (layer.clone(), batch.sequences.clone());
-            let forward = move |tape: &mut Tape<'_>, x| layer.forward(tape, x, &sequences, (pass.dropout, idx));
+            let kept: Option<Arc<[usize]>> = kept.filter(|_| idx + 1 == self.layers.len()).map(Arc::from);
+            let forward =
+                move |tape: &mut Tape<'_>, x| layer.forward(tape, x, (&sequences, kept.as_ref()), (pass.dropout, idx));
             // Without a backward pass nobody asks for what lies between.
             let recompute = idx < pass.recomputed_layers || !tape.is_recording();
             learns |= self.layers[idx].parameters.iter().any(|&id| tape.learns(id));
@@ -436,7 +475,7 @@ impl Model {
         if let (Some([places, types]), Positions::Learned { num_before, num_types }) =
             (learned, self.architecture.positions)
         {
-            let of_sequence = |rows: std::ops::Range<usize>| (0..rows.len()).map(|at| (num_before + at) as u32);
+            let of_sequence = |rows: Range<usize>| (0..rows.len()).map(|at| (num_before + at) as u32);
             lookups.push((batch.sequences.iter().flat_map(of_sequence).collect(), places));
             // A model that knows one type alone is told nothing of pairs.
             let type_of = |row: usize| batch.types.get(row).map_or(0, |&one| one.min(num_types as u32 - 1));
@@ -447,68 +486,30 @@ impl Model {
         norm.map_or(embedded, |norm| tape.norm(embedded, norm, Format::F32))
     }
 
-    /// The sum of `scale` times the loss of predicting `targets` at the rows `positions` of `hidden`, in order; what was
-    /// found is added to `found`. The tape has to run backwards from it.
+    /// The sum of `scale` times the loss of predicting `targets` from the rows of `states`, in order; what was found is added to
+    /// `found`. The tape has to run backwards from it.
     ///
     /// # Panics
     /// When the model's head is not over tokens of the vocabulary.
     pub fn token_loss(
         &self,
         tape: &mut Tape<'_>,
-        hidden: Var,
-        positions: &[usize],
+        states: Var,
         targets: &[u32],
         scale: Scale<'_>,
         found: &mut VocabularyLoss,
     ) -> Var {
         assert!(self.head.num_labels().is_none(), "a loss of tokens needs a head over the vocabulary");
-        let rows = tape.gather_rows(hidden, positions.to_vec(), 1);
-        let x = self.head_weights.transformed(tape, rows);
+        let x = self.head_weights.transformed(tape, states);
         let Dense { weight, bias, .. } = self.head_weights.out;
         tape.linear_cross_entropy(x, (weight, bias), targets, scale, found)
     }
 
-    /// Logits `[n, num_labels]` (or `[n, vocab_size]` of a head over the vocabulary). `positions` are the rows of `hidden` to
-    /// classify: chosen tokens, markers in the order of the sequences; unused by a sequence head.
-    ///
-    /// # Panics
-    /// When the positions do not fill the head's inputs.
-    pub fn logits(
-        &self,
-        tape: &mut Tape<'_>,
-        hidden: Var,
-        sequences: &Sequences,
-        positions: &[usize],
-        dropout: Option<Dropout>,
-    ) -> Var {
-        let pooled = self.pooled(tape, hidden, sequences, positions);
-        self.classify(tape, pooled, dropout)
-    }
-
-    /// Logits of rows as [`Model::pooled`] gives them.
-    pub fn classify(&self, tape: &mut Tape<'_>, pooled: Var, dropout: Option<Dropout>) -> Var {
-        let x = self.head_weights.transformed(tape, pooled);
-        let x = drop_at(tape, x, dropout, u64::MAX);
+    /// Logits `[n, num_labels]` (or `[n, vocab_size]` of a head over the vocabulary) from what [`Head::reading`] reads.
+    pub fn classify(&self, tape: &mut Tape<'_>, read: Var, dropout: Option<Dropout>) -> Var {
+        let x = self.head_weights.transformed(tape, read);
+        let x = drop_at(tape, x, dropout.map(|dropout| dropout.mask(u64::MAX)));
         self.head_weights.out.forward(tape, x, Format::F32, None)
-    }
-
-    /// The rows of `hidden` that [`Model::logits`] classifies from: `[n, hidden]`, of markers `[n, num_markers * hidden]`.
-    ///
-    /// # Panics
-    /// When the positions do not fill the head's inputs.
-    pub fn pooled(&self, tape: &mut Tape<'_>, hidden: Var, sequences: &Sequences, positions: &[usize]) -> Var {
-        let of_sequences = |row: fn(std::ops::Range<usize>) -> usize| sequences.iter().map(row).collect::<Vec<_>>();
-        match self.head {
-            Head::MaskedLm | Head::CausalLm | Head::Token { .. } => tape.gather_rows(hidden, positions.to_vec(), 1),
-            Head::Marked { num_markers, .. } => tape.gather_rows(hidden, positions.to_vec(), num_markers),
-            Head::Sequence { pooling: Pooling::Mean, .. } => tape.segment_mean(hidden, sequences),
-            Head::Sequence { pooling: Pooling::Cls, .. } => {
-                tape.gather_rows(hidden, of_sequences(|rows| rows.start), 1)
-            }
-            Head::Sequence { pooling: Pooling::Last, .. } => {
-                tape.gather_rows(hidden, of_sequences(|rows| rows.end - 1), 1)
-            }
-        }
     }
 }
 
@@ -519,7 +520,6 @@ fn mean_row(values: &[f32], cols: usize, rows: &[u32]) -> Vec<f32> {
     (0..cols).map(|col| mean(col) as f32).collect()
 }
 
-/// Dropout number `place` of a forward pass.
-fn drop_at(tape: &mut Tape<'_>, x: Var, dropout: Option<Dropout>, place: u64) -> Var {
-    dropout.map_or(x, |dropout| tape.dropout(x, dropout.mask(place)))
+fn drop_at(tape: &mut Tape<'_>, x: Var, mask: Option<DropoutMask>) -> Var {
+    mask.map_or(x, |mask| tape.dropout(x, mask))
 }

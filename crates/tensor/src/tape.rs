@@ -59,8 +59,8 @@ impl<'a> Tape<'a> {
         Self { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs: Some(Arc::default()) }
     }
 
-    /// A value in f32 of which `part` computes each of `ranges`, rows that follow one another from row 0 on, on a tape of
-    /// its own, side by side. What small parts compute stays in the cache of the core that computes it.
+    /// A value in f32 of which `part(tape, i)` computes the rows `ranges[i]`, which follow one another from row 0 on, each on a
+    /// tape of its own, side by side. What small parts compute stays in the cache of the core that computes it.
     ///
     /// # Panics
     /// When the tape records, or when a part has other rows or columns.
@@ -68,7 +68,7 @@ impl<'a> Tape<'a> {
         &mut self,
         ranges: &[Range<usize>],
         cols: usize,
-        part: impl Fn(&mut Tape<'a>, &Range<usize>) -> Var + Sync,
+        part: impl Fn(&mut Tape<'a>, usize) -> Var + Sync,
     ) -> Var {
         assert!(!self.record, "only a forward pass goes part by part");
         let (device, parameters) = (self.device, self.parameters);
@@ -76,7 +76,7 @@ impl<'a> Tape<'a> {
         for_ranges(device, y.host_mut(), cols, ranges, |idx, rows| {
             let packs = self.packs.clone();
             let mut tape = Tape { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs };
-            let out = part(&mut tape, &ranges[idx]);
+            let out = part(&mut tape, idx);
             rows.copy_from_slice(tape.value(out).host());
         });
         self.input(y)

@@ -163,8 +163,9 @@ pub(crate) fn batch_indices(num_examples: usize, batch_size: usize, step: u64, s
 
 fn task_loss(model: &Model, tape: &mut Tape<'_>, batch: &[&EncodedExample], dropout: Dropout) -> (Var, usize) {
     let (packed, positions) = pack(batch);
-    let hidden = model.encode(tape, &packed, Pass { dropout: Some(dropout), ..Pass::default() });
-    let logits = model.logits(tape, hidden, &packed.sequences, &positions, Some(dropout));
+    let pass = Pass { dropout: Some(dropout), ..Pass::default() };
+    let states = model.read(tape, &packed, &model.head().reading(&positions), pass);
+    let logits = model.classify(tape, states, Some(dropout));
     (target_loss(tape, logits, batch), packed.ids.len())
 }
 
@@ -205,23 +206,18 @@ const PREDICT_TOKENS: usize = 8192;
 
 /// Logits of each example: `[num_labels]`, or `[num_positions * num_labels]` for tagging.
 pub fn predict(model: &Model, device: &Device, examples: &[EncodedExample]) -> Vec<Vec<f32>> {
-    let logits = |tape: &mut Tape<'_>, hidden, batch: &Batch, positions: &[usize]| {
-        model.logits(tape, hidden, &batch.sequences, positions, None)
-    };
+    let logits = |tape: &mut Tape<'_>, read| model.classify(tape, read, None);
     read_out(model, device, examples, &logits).into_iter().map(|rows| rows.concat()).collect()
 }
 
 /// The states of the encoder that the head would classify from, for each example: one row of `[hidden]` (of
 /// `[num_markers * hidden]`), or one for each position for tagging.
 pub fn features(model: &Model, device: &Device, examples: &[EncodedExample]) -> Vec<Vec<Vec<f32>>> {
-    let pooled = |tape: &mut Tape<'_>, hidden, batch: &Batch, positions: &[usize]| {
-        model.pooled(tape, hidden, &batch.sequences, positions)
-    };
-    read_out(model, device, examples, &pooled)
+    read_out(model, device, examples, &|_, read| read)
 }
 
-/// What is read from the encoder's output for the positions of a batch: a row for each answer.
-type ReadOut<'a> = dyn Fn(&mut Tape<'_>, Var, &Batch, &[usize]) -> Var + Sync + 'a;
+/// What becomes of the states that the head would classify from: a row for each answer.
+type ReadOut<'a> = dyn Fn(&mut Tape<'_>, Var) -> Var + Sync + 'a;
 
 fn read_out(model: &Model, device: &Device, examples: &[EncodedExample], read: &ReadOut<'_>) -> Vec<Vec<Vec<f32>>> {
     let mut found = Vec::with_capacity(examples.len());
@@ -244,8 +240,8 @@ fn read_batch(model: &Model, device: &Device, batch: &[EncodedExample], read: &R
     let (packed, positions) = pack(&refs);
     let (cols, values) = device.install(|| {
         let mut tape = Tape::inference(device, model.parameters());
-        let hidden = model.encode(&mut tape, &packed, Pass::default());
-        let rows = read(&mut tape, hidden, &packed, &positions);
+        let states = model.read(&mut tape, &packed, &model.head().reading(&positions), Pass::default());
+        let rows = read(&mut tape, states);
         (tape.value(rows).cols(), tape.value(rows).to_vec())
     });
     let mut rows = values.chunks_exact(cols).map(<[f32]>::to_vec);

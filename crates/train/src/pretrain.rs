@@ -640,13 +640,13 @@ fn find_tokens(
         let pass =
             Pass { dropout: Some(worker.dropout("", first_row)), recomputed_layers: config.memory.recomputed_layers };
         let mut tape = Tape::recording(worker.device, worker.model.parameters(), worker.gradients);
-        let hidden = worker.model.encode(&mut tape, &exercise.batch, pass);
-        let Exercise { positions, targets, .. } = &exercise;
+        let Exercise { batch, positions, targets, .. } = &exercise;
+        let states = worker.model.read(&mut tape, batch, &worker.model.head().reading(positions), pass);
         let scale = match &scales {
             None => Scale::Same(weight as f32 / num_asked as f32),
             Some(scales) => Scale::Each(&scales[asked]),
         };
-        let loss = worker.model.token_loss(&mut tape, hidden, positions, targets, scale, &mut found);
+        let loss = worker.model.token_loss(&mut tape, states, targets, scale, &mut found);
         tape.backward(loss);
     }
     if let Some(config) = &config.worst_source {
@@ -715,8 +715,9 @@ fn source_loss(
             config.objective(config.mlm.mask_prob.to).exercise(specials, &terms, &sequences, stream, batch as u64);
         device.install(|| {
             let mut tape = Tape::inference(device, model.parameters());
-            let hidden = model.encode(&mut tape, &exercise.batch, Pass::default());
-            model.token_loss(&mut tape, hidden, &exercise.positions, &exercise.targets, Scale::Same(1.0), &mut found);
+            let asked = model.head().reading(&exercise.positions);
+            let states = model.read(&mut tape, &exercise.batch, &asked, Pass::default());
+            model.token_loss(&mut tape, states, &exercise.targets, Scale::Same(1.0), &mut found);
         });
         num_asked += exercise.targets.len();
         num_tokens += exercise.batch.ids.len() as u64;

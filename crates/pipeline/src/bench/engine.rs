@@ -151,13 +151,13 @@ impl Bench<'_> {
         let (mut model, batch, positions, targets) = self.batch();
         let mut optimizer = AdamW::new(AdamWConfig::default(), model.parameters());
         let mut gradients = Gradients::zeros(model.parameters());
-        let num_parameters = model.parameters().num_elements();
+        let (num_parameters, asked) = (model.parameters().num_elements(), model.head().reading(&positions));
         let step = move || {
             device.install(|| {
                 let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
-                let hidden = model.encode(&mut tape, &batch, Pass::default());
+                let states = model.read(&mut tape, &batch, &asked, Pass::default());
                 let (scale, mut found) = (1.0 / targets.len() as f32, VocabularyLoss::default());
-                let loss = model.token_loss(&mut tape, hidden, &positions, &targets, Scale::Same(scale), &mut found);
+                let loss = model.token_loss(&mut tape, states, &targets, Scale::Same(scale), &mut found);
                 tape.backward(loss);
                 optimizer.step(&device, model.parameters_mut(), &mut gradients, 1e-4);
             });
@@ -177,8 +177,8 @@ impl Bench<'_> {
         self.time("finetune", "sequence classifier, whole step", tokens, "token", || {
             device.install(|| {
                 let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
-                let hidden = model.encode(&mut tape, &batch, Pass::default());
-                let logits = model.logits(&mut tape, hidden, &batch.sequences, &[], None);
+                let states = model.read(&mut tape, &batch, &head.reading(&[]), Pass::default());
+                let logits = model.classify(&mut tape, states, None);
                 let loss = tape.cross_entropy(logits, &targets);
                 tape.backward(loss);
                 optimizer.step(device, model.parameters_mut(), &mut gradients, 1e-4);
@@ -186,16 +186,15 @@ impl Bench<'_> {
         });
     }
 
-    /// The encoder and the head on every masked token, forward alone.
+    /// The encoder, all of its states, forward alone.
     pub(super) fn inference(&mut self) {
         let device = self.device;
-        let (model, batch, positions, _) = self.batch();
+        let (model, batch, ..) = self.batch();
         let tokens = batch.ids.len() as f64;
         self.time("inference", "encoder", tokens, "token", || {
             device.install(|| {
                 let mut tape = Tape::inference(device, model.parameters());
-                let hidden = model.encode(&mut tape, &batch, Pass::default());
-                tape.gather_rows(hidden, positions.clone(), 1);
+                model.encode(&mut tape, &batch, Pass::default());
             });
         });
     }

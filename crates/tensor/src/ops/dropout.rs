@@ -1,5 +1,7 @@
 //! Dropout (Srivastava et al. 2014), with a mask that depends on its stream and the element's place alone.
 
+use std::sync::Arc;
+
 use arable_core::{Probability, Stream};
 
 use crate::device::Device;
@@ -8,8 +10,8 @@ use crate::ops::for_rows;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
-/// Which elements are dropped: those of row `i` depend on `stream.at(step, first_row + i)` alone.
-#[derive(Clone, Copy, Debug)]
+/// Which elements are dropped: those of row number `i` depend on `stream.at(step, i)` alone.
+#[derive(Clone, Debug)]
 pub struct DropoutMask {
     /// Probability of zeroing an element.
     pub p: Probability,
@@ -19,6 +21,8 @@ pub struct DropoutMask {
     pub step: u64,
     /// The number of the first row, where the rows are a part of a larger batch.
     pub first_row: usize,
+    /// Which rows of that part there are, counted from its first one; `None` are all.
+    pub rows: Option<Arc<[usize]>>,
 }
 
 struct Dropout {
@@ -27,13 +31,18 @@ struct Dropout {
 }
 
 impl DropoutMask {
+    /// The number of row `idx`.
+    fn number(&self, idx: usize) -> u64 {
+        (self.first_row + self.rows.as_ref().map_or(idx, |rows| rows[idx])) as u64
+    }
+
     /// Multiplies the kept elements by `1 / (1 - p)` and the others by 0.
     fn apply(&self, device: &Device, values: &mut Tensor) {
         let (cols, p) = (values.cols(), self.p.get() as f32);
         let keep = 1.0 / (1.0 - p);
         by_format!(values.format(), T => for_rows(device, T::all_mut(values), cols, |first, rows| {
             for (i, row) in rows.chunks_exact_mut(cols).enumerate() {
-                let mut draws = self.stream.at(self.step, (self.first_row + first + i) as u64);
+                let mut draws = self.stream.at(self.step, self.number(first + i));
                 for value in row {
                     *value = T::of(value.get() * if (draws.uniform() as f32) < p { 0.0 } else { keep });
                 }

@@ -1,6 +1,7 @@
 //! Choosing, joining and averaging rows.
 
-use crate::ops::{Sequences, for_rows};
+use crate::element::{Element, by_format};
+use crate::ops::{Sequences, for_elements, for_rows};
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -21,7 +22,7 @@ struct SegmentMean {
 }
 
 impl Tape<'_> {
-    /// `x [n, hidden] -> x[rows]`, `per_output` gathered rows side by side: `[rows / per_output, per_output hidden]`.
+    /// `x [n, hidden] -> x[rows]` in its format, `per_output` gathered rows side by side: `[rows / per_output, per_output hidden]`.
     ///
     /// # Panics
     /// When a row is not in `x` or `rows` is not a multiple of `per_output`.
@@ -30,11 +31,14 @@ impl Tape<'_> {
         let device = self.device();
         let x_value = self.value(x);
         let cols = x_value.cols();
-        let mut y = device.stale(rows.len(), cols);
-        for_rows(device, y.host_mut(), cols, |first, out| {
-            for (out, &row) in out.chunks_exact_mut(cols).zip(&rows[first..]) {
-                out.copy_from_slice(x_value.row(row));
-            }
+        let mut y = device.stale_in(x_value.format(), rows.len(), cols);
+        by_format!(x_value.format(), T => {
+            let from = T::all(x_value);
+            for_rows(device, T::all_mut(&mut y), cols, |first, out| {
+                for (out, &row) in out.chunks_exact_mut(cols).zip(&rows[first..]) {
+                    out.copy_from_slice(&from[row * cols..][..cols]);
+                }
+            });
         });
         let y = y.reshaped(rows.len() / per_output, per_output * cols);
         if per_output > 1 || !rows.is_sorted() {
@@ -87,13 +91,17 @@ impl Tape<'_> {
 impl Op for GatherRows {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let x = backprop.value(self.x);
-        let mut dx = backprop.device.zeros(x.rows(), x.cols());
         let cols = x.cols();
-        for (&row, grad) in self.rows.iter().zip(grad.host().chunks_exact(cols)) {
-            for (sum, term) in dx.host_mut()[row * cols..][..cols].iter_mut().zip(grad) {
-                *sum += term;
+        let mut dx = backprop.device.stale_in(x.format(), x.rows(), cols);
+        by_format!(x.format(), T => {
+            let dx = T::all_mut(&mut dx);
+            for_elements(backprop.device, dx, |_, part| part.fill(T::of(0.0)));
+            for (&row, grad) in self.rows.iter().zip(T::all(&grad).chunks_exact(cols)) {
+                for (sum, term) in dx[row * cols..][..cols].iter_mut().zip(grad) {
+                    *sum = T::of(sum.get() + term.get());
+                }
             }
-        }
+        });
         backprop.give(self.x, dx);
     }
 }

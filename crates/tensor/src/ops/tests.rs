@@ -341,7 +341,7 @@ fn dropout_and_sums_pass_gradients() {
     let n = 40_000;
     let x = tape.input(device.tensor(1, n, &vec![1.0; n]));
     let p = Probability::new(0.25).unwrap();
-    let mask = DropoutMask { p, stream: Seed(1).stream("dropout"), step: 3, first_row: 0 };
+    let mask = DropoutMask { p, stream: Seed(1).stream("dropout"), step: 3, first_row: 0, rows: None };
     let dropped = tape.dropout(x, mask);
     let y = tape.add(dropped, x);
     let values = tape.value(dropped).to_vec();

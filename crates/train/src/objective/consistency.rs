@@ -2,14 +2,14 @@
 //! of other dropout).
 
 use arable_core::{Probability, Seed};
-use arable_model::Batch;
+use arable_model::{Batch, Reading};
 use arable_tensor::Sequences;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::loader::Sequence;
 use crate::objective::mlm::{MaskUnit, Terms, mask};
-use crate::objective::vectors::{Reading, on_model, through};
+use crate::objective::vectors::{on_model, through};
 use crate::objective::{Specials, Worker};
 use crate::ramp::Ramp;
 

@@ -2,13 +2,13 @@
 //! DeCLUTR, Giorgi et al. 2021).
 
 use arable_core::Seed;
-use arable_model::{Batch, Pooling};
+use arable_model::{Batch, Pooling, Reading};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::adapt::batch_indices;
 use crate::loader::Sequence;
-use crate::objective::vectors::{Reading, on_model, through};
+use crate::objective::vectors::{on_model, through};
 use crate::objective::{Specials, Worker};
 use crate::ramp::Ramp;
 

@@ -3,14 +3,14 @@
 //! et al. 2021), for encoders without cross-attention.
 
 use arable_core::{Probability, Seed};
-use arable_model::{Batch, Pass, Pooling};
+use arable_model::{Batch, Pass, Pooling, Reading};
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::loader::Sequence;
 use crate::objective::mlm::{MaskUnit, Terms, mask};
-use crate::objective::vectors::{Reading, on_extra, through};
+use crate::objective::vectors::{on_extra, through};
 use crate::objective::{Exercise, Specials, Worker};
 use crate::ramp::Ramp;
 
@@ -65,9 +65,10 @@ pub(crate) fn work(worker: &mut Worker<'_>, config: &DenoiseConfig, noised: &Noi
     let mut found = VocabularyLoss::default();
     through(worker, "denoise", (encoder, &Reading::Pooled(config.pooling)), |worker, vectors| {
         on_extra(worker, "decoder", vectors, 1.0, |model, tape, x| {
-            let hidden = model.encode_after(tape, &decoder.batch, x, Pass::default());
+            let asked = model.head().reading(&decoder.positions);
+            let states = model.read_after(tape, (&decoder.batch, x), &asked, Pass::default());
             let scale = Scale::Same((weight / num_asked) as f32);
-            model.token_loss(tape, hidden, &decoder.positions, &decoder.targets, scale, &mut found)
+            model.token_loss(tape, states, &decoder.targets, scale, &mut found)
         })
     });
     found.sum / num_asked

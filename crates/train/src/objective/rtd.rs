@@ -5,14 +5,14 @@
 //! in two directions (He et al. 2021, DeBERTaV3).
 
 use arable_core::Draws;
-use arable_model::{Batch, Head, Pass};
+use arable_model::{Batch, Head, Pass, Reading};
 use arable_tensor::Tape;
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::extras::Kind;
-use crate::objective::vectors::{Reading, on_extra, through};
+use crate::objective::vectors::{on_extra, through};
 use crate::objective::{Exercise, Part, Worker};
 use crate::ramp::Ramp;
 
@@ -87,9 +87,10 @@ fn train_generator(worker: &mut Worker<'_>, exercise: &Exercise) -> f64 {
         exercise.parts(worker.memory.tokens_at_a_time)
     {
         let mut tape = Tape::recording(worker.device, generator.model.parameters(), &mut generator.gradients);
-        let hidden = generator.model.encode(&mut tape, &batch, Pass::default());
+        let asked = generator.model.head().reading(&positions);
+        let states = generator.model.read(&mut tape, &batch, &asked, Pass::default());
         let scale = Scale::Same((1.0 / num_asked) as f32);
-        let loss = generator.model.token_loss(&mut tape, hidden, &positions, &targets, scale, &mut found);
+        let loss = generator.model.token_loss(&mut tape, states, &targets, scale, &mut found);
         tape.backward(loss);
     }
     found.sum / num_asked
@@ -103,8 +104,8 @@ fn replaced(worker: &mut Worker<'_>, exercise: &Exercise) -> Batch {
     let mut batch = exercise.batch.clone();
     for Part { exercise: Exercise { batch: part, positions, .. }, first_row, .. } in exercise.parts(TOKENS_AT_ONCE) {
         let mut tape = Tape::inference(device, generator.parameters());
-        let hidden = generator.encode(&mut tape, &part, Pass::default());
-        let logits = generator.logits(&mut tape, hidden, &part.sequences, &positions, None);
+        let states = generator.read(&mut tape, &part, &generator.head().reading(&positions), Pass::default());
+        let logits = generator.classify(&mut tape, states, None);
         let (cols, logits) = (tape.value(logits).cols(), tape.value(logits).to_vec());
         for (&at, row) in positions.iter().zip(logits.chunks_exact(cols)) {
             let at = first_row + at;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapt::{EncodedExample, batch_indices, pack, target_loss};
 use crate::objective::Worker;
-use crate::objective::vectors::{Reading, on_extra, through};
+use crate::objective::vectors::{on_extra, through};
 use crate::ramp::Ramp;
 
 /// How tasks are trained beside text.
@@ -95,11 +95,7 @@ fn chance(head: Head) -> f64 {
 pub(crate) fn work(worker: &mut Worker<'_>, task: &TaskExamples, chosen: &[usize], weight: f64) -> f64 {
     let batch: Vec<&EncodedExample> = chosen.iter().map(|&idx| &task.examples[idx]).collect();
     let (packed, positions) = pack(&batch);
-    let reading = match task.head {
-        Head::Sequence { pooling, .. } => Reading::Pooled(pooling),
-        Head::Marked { num_markers, .. } => Reading::Rows(positions, num_markers),
-        Head::Token { .. } | Head::MaskedLm | Head::CausalLm => Reading::Rows(positions, 1),
-    };
+    let reading = task.head.reading(&positions);
     let name = format!("task {}", task.name);
     through(worker, &name, (&packed, &reading), |worker, vectors| {
         let dropout = worker.dropout(&name, 0);

@@ -4,47 +4,11 @@
 //! without keeping anything, the loss says their gradients, and each part is computed again and run backwards from those
 //! (GradCache, Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup").
 
-use std::ops::Range;
-
-use arable_model::{Batch, Model, Pass, Pooling};
+use arable_model::{Batch, Model, Pass, Reading};
 use arable_tensor::{Device, Gradients, Tape, Tensor, Var};
 
 use crate::extras::Extra;
 use crate::objective::Worker;
-
-/// Which states of a batch are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// One vector of each sequence.
-    Pooled(Pooling),
-    /// Rows, so many side by side; those of a sequence stand together, sequences in order.
-    Rows(Vec<usize>, usize),
-}
-
-impl Reading {
-    fn some(&self, rows: &Range<usize>) -> Self {
-        match self {
-            Self::Pooled(pooling) => Self::Pooled(*pooling),
-            Self::Rows(all, per_output) => {
-                let inside = all.iter().filter(|row| rows.contains(row)).map(|row| row - rows.start);
-                Self::Rows(inside.collect(), *per_output)
-            }
-        }
-    }
-
-    fn read(&self, tape: &mut Tape<'_>, hidden: Var, batch: &Batch) -> Var {
-        match self {
-            Self::Pooled(Pooling::Mean) => tape.segment_mean(hidden, &batch.sequences),
-            Self::Pooled(Pooling::Cls) => {
-                tape.gather_rows(hidden, batch.sequences.iter().map(|rows| rows.start).collect(), 1)
-            }
-            Self::Pooled(Pooling::Last) => {
-                tape.gather_rows(hidden, batch.sequences.iter().map(|rows| rows.end - 1).collect(), 1)
-            }
-            Self::Rows(rows, per_output) => tape.gather_rows(hidden, rows.clone(), *per_output),
-        }
-    }
-}
 
 /// Reads the vectors of a batch, `[n, width]`, asks `loss` for the gradient by them, and adds what follows from it to the
 /// gradients of the model. Dropout draws under the name of the objective.
@@ -64,8 +28,7 @@ pub(crate) fn through<T>(
     for (batch, reading, first_row) in &parts {
         let pass = Pass { dropout: Some(worker.dropout(name, *first_row)), ..Pass::default() };
         let mut tape = Tape::inference(worker.device, worker.model.parameters());
-        let hidden = worker.model.encode(&mut tape, batch, pass);
-        let read = reading.read(&mut tape, hidden, batch);
+        let read = worker.model.read(&mut tape, batch, reading, pass);
         cols = tape.value(read).cols();
         vectors.extend(tape.value(read).to_vec());
     }
@@ -77,8 +40,7 @@ pub(crate) fn through<T>(
         let dropout = Some(worker.dropout(name, *first_row));
         let pass = Pass { dropout, recomputed_layers: worker.memory.recomputed_layers };
         let mut tape = Tape::recording(worker.device, worker.model.parameters(), worker.gradients);
-        let hidden = worker.model.encode(&mut tape, batch, pass);
-        let read = reading.read(&mut tape, hidden, batch);
+        let read = worker.model.read(&mut tape, batch, reading, pass);
         let rows = tape.value(read).rows();
         let (own, after) = rest.split_at(rows * cols);
         rest = after;
