@@ -277,7 +277,20 @@ impl Grid {
                 grid.tile_cols = even(cols, grid.tile_cols / 2);
             }
         }
+        if let Some(pool) = pool {
+            grid.tile_rows = grid.even_rows(pool.current_num_threads());
+        }
         grid
+    }
+
+    /// The height of tiles, near to what it is, with which threads end at the same time.
+    fn even_rows(self, num_threads: usize) -> usize {
+        let last_end = |&tile_rows: &usize| {
+            let grid = Self { tile_rows, ..self };
+            grid.len().div_ceil(num_threads) * tile_rows
+        };
+        let heights = (self.tile_rows / 2..=self.tile_rows * 5 / 4).rev().filter(|height| height.is_multiple_of(32));
+        heights.min_by_key(last_end).unwrap_or(self.tile_rows)
     }
 
     pub(super) fn len(&self) -> usize {
