@@ -79,7 +79,8 @@ pub(super) fn packed_lines(isa: Isa, rows: usize, k: usize) -> usize {
 const CHUNK: usize = 512;
 
 /// Steps of `k` that are packed at once where A comes transposed, as in the gradient of a weight, with `k` in the
-/// thousands: both packed operands stay in the second-level cache, which is worth up to a half more speed.
+/// thousands: both packed operands stay in the second-level cache, which is worth up to a half more speed. Fewer steps than
+/// twice as many are one slice, which spares reading and writing C once more.
 const SLICE: usize = 512;
 
 /// Threads, at most, that each pack the whole of B for rows of C of their own: they meet once instead of three times for
@@ -231,7 +232,7 @@ pub(super) fn product(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, poo
 /// As [`product`]. Slices add up in order, so that their size does not change a bit.
 fn slices(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
     let k = a.cols;
-    let slice = if a.layout == Layout::Transposed { SLICE } else { k };
+    let slice = if a.layout == Layout::Transposed && k > 2 * SLICE { SLICE } else { k };
     for step in (0..k).step_by(slice) {
         let steps = step..k.min(step + slice);
         let init = if step == 0 { init } else { Init::Add };
