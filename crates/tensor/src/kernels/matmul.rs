@@ -301,9 +301,10 @@ impl Grid {
         self.cols.div_ceil(self.tile_cols)
     }
 
-    /// The rows and columns of a tile, row by row.
+    /// The rows and columns of a tile, column by column: the part of B that tiles of a column share stays in a cache.
     pub(super) fn tile(&self, idx: usize) -> (Range<usize>, Range<usize>) {
-        let (row, col) = (idx / self.col_tiles() * self.tile_rows, idx % self.col_tiles() * self.tile_cols);
+        let row_tiles = self.rows.div_ceil(self.tile_rows);
+        let (row, col) = (idx % row_tiles * self.tile_rows, idx / row_tiles * self.tile_cols);
         (row..self.rows.min(row + self.tile_rows), col..self.cols.min(col + self.tile_cols))
     }
 }
