@@ -8,6 +8,8 @@ use std::arch::x86_64::{
     _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_slli_epi32,
 };
 
+use std::ops::{Deref, DerefMut};
+
 use half::bf16;
 
 use crate::kernels::{MatMut, MatRef};
@@ -22,6 +24,61 @@ impl Line {
     pub(crate) const ZERO: Self = Self([0.0; 16]);
     /// Numbers of 32 bits in a line.
     pub(crate) const LEN: usize = 16;
+}
+
+/// Cache lines in memory. New ones are zeros that the system makes where they are first touched, so that the threads that fill
+/// them share the work: a `Vec<Line>` would be filled here, by one of them, because of its alignment.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    memory: Vec<f32>,
+    /// Where the first line begins.
+    start: usize,
+    len: usize,
+}
+
+impl Lines {
+    pub(crate) const EMPTY: Self = Self { memory: Vec::new(), start: 0, len: 0 };
+
+    pub(crate) fn new(len: usize) -> Self {
+        let memory = vec![0.0; (len + 1) * Line::LEN];
+        let start = memory.as_ptr().align_offset(align_of::<Line>());
+        Self { memory, start, len }
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl Deref for Lines {
+    type Target = [Line];
+
+    fn deref(&self) -> &[Line] {
+        // Where there is no memory, its address is none of a line.
+        if self.len == 0 {
+            return &[];
+        }
+        bytemuck::cast_slice(&self.memory[self.start..][..self.len * Line::LEN])
+    }
+}
+
+impl DerefMut for Lines {
+    fn deref_mut(&mut self) -> &mut [Line] {
+        if self.len == 0 {
+            return &mut [];
+        }
+        bytemuck::cast_slice_mut(&mut self.memory[self.start..][..self.len * Line::LEN])
+    }
+}
+
+impl Clone for Lines {
+    fn clone(&self) -> Self {
+        let mut lines = Self::new(self.len);
+        lines.copy_from_slice(self);
+        lines
+    }
 }
 
 /// A number in memory.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use half::bf16;
 
-use crate::element::{Element, Line, by_format};
+use crate::element::{Element, Line, Lines, by_format};
 use crate::kernels::{MatMut, MatRef};
 
 /// Free buffers, so that steps stop allocating after the first few. A thread gets back what it gave, if it can: those
@@ -15,7 +15,7 @@ pub(crate) struct Pool([Mutex<Shelf>; NUM_SHELVES]);
 
 /// Free buffers by length in lines. Lengths are rounded up to one of eight in each octave: batches differ in size, and a pool of
 /// every size that ever was would grow without end.
-type Shelf = BTreeMap<usize, Vec<Vec<Line>>>;
+type Shelf = BTreeMap<usize, Vec<Lines>>;
 
 /// Threads beyond as many share shelves.
 const NUM_SHELVES: usize = 16;
@@ -33,13 +33,13 @@ impl Pool {
         (own..own + NUM_SHELVES).map(|idx| self.0[idx % NUM_SHELVES].lock().expect("no holder panics"))
     }
 
-    fn take(&self, len: usize) -> Vec<Line> {
+    fn take(&self, len: usize) -> Lines {
         let class = size_class(len);
         let free = self.shelves().find_map(|mut shelf| shelf.get_mut(&class).and_then(Vec::pop));
-        free.unwrap_or_else(|| vec![Line::ZERO; class])
+        free.unwrap_or_else(|| Lines::new(class))
     }
 
-    fn give(&self, buffer: Vec<Line>) {
+    fn give(&self, buffer: Lines) {
         if let Some(mut shelf) = self.shelves().next() {
             shelf.entry(buffer.len()).or_default().push(buffer);
         }
@@ -61,7 +61,7 @@ pub struct Tensor {
     rows: usize,
     cols: usize,
     format: Format,
-    data: Vec<Line>,
+    data: Lines,
     pool: Arc<Pool>,
 }
 

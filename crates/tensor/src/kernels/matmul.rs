@@ -10,7 +10,7 @@ use super::isa::Isa;
 use super::matrix::{ElementsMut, Layout, MatMut, MatRef};
 use super::scratch;
 use super::{blocks, dense};
-use crate::element::Line;
+use crate::element::Lines;
 
 /// What the sums of a product start from.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +44,12 @@ pub struct PackedB {
     n: usize,
     /// Of the copy that the f32 kernel reads.
     layout: Layout,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl Default for PackedB {
     fn default() -> Self {
-        Self { isa: Isa::F32, k: 0, n: 0, layout: Layout::Normal, lines: Vec::new() }
+        Self { isa: Isa::F32, k: 0, n: 0, layout: Layout::Normal, lines: Lines::EMPTY }
     }
 }
 
@@ -74,7 +74,7 @@ pub fn pack_b_into(packed: &mut PackedB, isa: Isa, b: MatRef, pool: &ThreadPool)
     blocks::pack_right(isa, b, &mut packed.lines, Some(pool));
 }
 
-fn copy_dense(lines: &mut Vec<Line>, b: MatRef) {
+fn copy_dense(lines: &mut Lines, b: MatRef) {
     let (outer, inner) = if b.layout == Layout::Normal { (b.rows, b.cols) } else { (b.cols, b.rows) };
     scratch::grow(lines, (outer * inner).div_ceil(16));
     let copy: &mut [f32] = bytemuck::cast_slice_mut(lines);
