@@ -466,6 +466,9 @@ impl Model {
                 (false, false) => forward(tape, x),
             };
         }
+        if let (Some(kept), true) = (kept, self.layers.is_empty()) {
+            x = tape.gather_rows(x, kept.to_vec(), 1);
+        }
         self.final_norm.map_or(x, |norm| tape.norm(x, norm, Format::F32))
     }
 

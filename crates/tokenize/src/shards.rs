@@ -2,7 +2,8 @@
 //!
 //! `tokens.bin` holds all tokens of all documents, one after the other, as little-endian 32-bit words: the id, and in the
 //! top bit whether the token begins a word. `offsets.bin` holds where each document starts, counted in tokens, as
-//! little-endian 64-bit words, and at its end the number of all tokens.
+//! little-endian 64-bit words, and at its end the number of all tokens. `counts.bin` holds how often each token of the
+//! vocabulary occurs, as little-endian 64-bit words.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
@@ -18,6 +19,8 @@ use crate::vocabulary::{Encoded, Vocabulary};
 pub const TOKENS: &str = "tokens.bin";
 /// The name of the file with the starts of the documents.
 pub const OFFSETS: &str = "offsets.bin";
+/// The name of the file with the counts of the tokens.
+const COUNTS: &str = "counts.bin";
 
 const WORD_START: u32 = 1 << 31;
 const TOKEN_BYTES: u64 = size_of::<u32>() as u64;
@@ -108,7 +111,7 @@ pub fn pack<S: AsRef<str> + Sync>(
     end: Option<u32>,
     folder: &Path,
 ) -> Result<ShardFacts, ShardError> {
-    let mut writer = Writer::create(folder, end)?;
+    let mut writer = Writer::create(folder, end, vocabulary.size())?;
     let (mut batch, mut batch_bytes) = (vec![], 0);
     for document in documents {
         batch_bytes += document.as_ref().len();
@@ -126,16 +129,18 @@ pub fn pack<S: AsRef<str> + Sync>(
 struct Writer {
     tokens: BufWriter<fs::File>,
     offsets: BufWriter<fs::File>,
+    counts: (PathBuf, Vec<u64>),
     facts: ShardFacts,
     end: Option<u32>,
 }
 
 impl Writer {
-    fn create(folder: &Path, end: Option<u32>) -> io::Result<Self> {
+    fn create(folder: &Path, end: Option<u32>, vocab_size: usize) -> io::Result<Self> {
         let create = |name| fs::File::create(folder.join(name)).map(BufWriter::new);
         let mut offsets = create(OFFSETS)?;
         offsets.write_all(&0u64.to_le_bytes())?;
-        Ok(Self { tokens: create(TOKENS)?, offsets, facts: ShardFacts::default(), end })
+        let counts = (folder.join(COUNTS), vec![0; vocab_size]);
+        Ok(Self { tokens: create(TOKENS)?, offsets, counts, facts: ShardFacts::default(), end })
     }
 
     fn write<S: AsRef<str> + Sync>(&mut self, vocabulary: &Vocabulary, batch: &[S]) -> io::Result<()> {
@@ -152,6 +157,7 @@ impl Writer {
     fn write_document(&mut self, encoded: &Encoded) -> io::Result<()> {
         let words: Vec<u32> = packed(encoded).map(u32::to_le).collect();
         self.tokens.write_all(bytemuck::cast_slice(&words))?;
+        encoded.ids.iter().for_each(|&id| self.counts.1[id as usize] += 1);
         let num_tokens = words.len() as u64;
         self.facts.num_documents += 1;
         self.facts.num_tokens += num_tokens;
@@ -162,6 +168,9 @@ impl Writer {
     fn finish(mut self) -> Result<ShardFacts, ShardError> {
         self.tokens.flush()?;
         self.offsets.flush()?;
+        let (path, counts) = self.counts;
+        let bytes: Vec<u8> = counts.into_iter().flat_map(u64::to_le_bytes).collect();
+        fs::write(path, bytes)?;
         Ok(self.facts)
     }
 }
@@ -172,6 +181,7 @@ impl Writer {
 pub struct Shards {
     tokens: fs::File,
     offsets: PathBuf,
+    counts: PathBuf,
     num_tokens: u64,
 }
 
@@ -202,7 +212,7 @@ impl Shards {
         if expected != got {
             return Err(size(TOKENS, expected, got));
         }
-        Ok(Self { tokens, offsets, num_tokens })
+        Ok(Self { tokens, offsets, counts: folder.join(COUNTS), num_tokens })
     }
 
     /// How many tokens there are in all documents.
@@ -243,7 +253,8 @@ impl Shards {
         Ok(())
     }
 
-    /// How often each of `vocab_size` tokens occurs.
+    /// How often each of `vocab_size` tokens occurs: as was counted when they were packed, or counted now, where that is not
+    /// known or does not fit.
     ///
     /// # Errors
     /// When reading fails.
@@ -251,6 +262,17 @@ impl Shards {
     /// # Panics
     /// When a token is not among them.
     pub fn counts(&self, vocab_size: usize) -> Result<Vec<u64>, ShardError> {
+        let bytes = fs::read(&self.counts).unwrap_or_default();
+        let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
+        let known: Option<Vec<u64>> = bytes.chunks(OFFSET_BYTES as usize).map(word).collect();
+        let fits = |known: &Vec<u64>| {
+            let total = known.iter().try_fold(0u64, |total, count| total.checked_add(*count));
+            known.len() == vocab_size && total == Some(self.num_tokens)
+        };
+        known.filter(fits).map_or_else(|| self.counted(vocab_size), Ok)
+    }
+
+    fn counted(&self, vocab_size: usize) -> Result<Vec<u64>, ShardError> {
         let (mut counts, mut buffer) = (vec![0; vocab_size], Vec::new());
         for start in (0..self.num_tokens).step_by(BLOCK_TOKENS) {
             self.read(start..self.num_tokens.min(start + BLOCK_TOKENS as u64), &mut buffer)?;
@@ -327,6 +349,15 @@ mod tests {
         }
         let counts = shards.counts(vocabulary.size()).unwrap();
         assert_eq!(counts.iter().sum::<u64>(), facts.num_tokens);
+        assert_eq!(counts, shards.counted(vocabulary.size()).unwrap());
+        let kept = dir.path().join(COUNTS);
+        assert_eq!(fs::read(&kept).unwrap().len(), 8 * vocabulary.size());
+        for damaged in [vec![], vec![1; 11], vec![0xff; 8 * vocabulary.size()]] {
+            fs::write(&kept, damaged).unwrap();
+            assert_eq!(shards.counts(vocabulary.size()).unwrap(), counts);
+        }
+        fs::remove_file(&kept).unwrap();
+        assert_eq!(shards.counts(vocabulary.size()).unwrap(), counts);
         let of_last = read(&shards, ranges.last().unwrap().clone())[0];
         let encoded = documents.iter().flat_map(|text| vocabulary.encode(text).ids);
         assert_eq!(counts[token_id(of_last) as usize], encoded.filter(|&id| id == token_id(of_last)).count() as u64);
