@@ -129,7 +129,8 @@ pub fn pack<S: AsRef<str> + Sync>(
 struct Writer {
     tokens: BufWriter<fs::File>,
     offsets: BufWriter<fs::File>,
-    counts: (PathBuf, Vec<u64>),
+    counts: BufWriter<fs::File>,
+    count_of: Vec<u64>,
     facts: ShardFacts,
     end: Option<u32>,
 }
@@ -139,8 +140,8 @@ impl Writer {
         let create = |name| fs::File::create(folder.join(name)).map(BufWriter::new);
         let mut offsets = create(OFFSETS)?;
         offsets.write_all(&0u64.to_le_bytes())?;
-        let counts = (folder.join(COUNTS), vec![0; vocab_size]);
-        Ok(Self { tokens: create(TOKENS)?, offsets, counts, facts: ShardFacts::default(), end })
+        let (tokens, counts, count_of) = (create(TOKENS)?, create(COUNTS)?, vec![0; vocab_size]);
+        Ok(Self { tokens, offsets, counts, count_of, facts: ShardFacts::default(), end })
     }
 
     fn write<S: AsRef<str> + Sync>(&mut self, vocabulary: &Vocabulary, batch: &[S]) -> io::Result<()> {
@@ -157,7 +158,7 @@ impl Writer {
     fn write_document(&mut self, encoded: &Encoded) -> io::Result<()> {
         let words: Vec<u32> = packed(encoded).map(u32::to_le).collect();
         self.tokens.write_all(bytemuck::cast_slice(&words))?;
-        encoded.ids.iter().for_each(|&id| self.counts.1[id as usize] += 1);
+        encoded.ids.iter().for_each(|&id| self.count_of[id as usize] += 1);
         let num_tokens = words.len() as u64;
         self.facts.num_documents += 1;
         self.facts.num_tokens += num_tokens;
@@ -168,9 +169,8 @@ impl Writer {
     fn finish(mut self) -> Result<ShardFacts, ShardError> {
         self.tokens.flush()?;
         self.offsets.flush()?;
-        let (path, counts) = self.counts;
-        let bytes: Vec<u8> = counts.into_iter().flat_map(u64::to_le_bytes).collect();
-        fs::write(path, bytes)?;
+        self.count_of.iter().try_for_each(|count| self.counts.write_all(&count.to_le_bytes()))?;
+        self.counts.flush()?;
         Ok(self.facts)
     }
 }

@@ -560,6 +560,18 @@ mod tests {
         }
     }
 
+    /// No thread has more than a tenth more rows than an even share, where tiles are too few to even it out.
+    #[test]
+    fn few_tiles_are_shared_evenly() {
+        for num_threads in [1, 2, 3] {
+            for rows in [614, 320, 640, 1228] {
+                let grid = Grid::of((rows, 384), (128, 1024), Some(&pool(num_threads)));
+                let most = grid.len().div_ceil(num_threads) * grid.tile_rows * grid.tile_cols;
+                assert!(10 * most * num_threads <= 11 * rows * 384, "{rows} rows, {num_threads} threads: {grid:?}");
+            }
+        }
+    }
+
     /// However many other rows there are.
     #[test]
     fn a_row_of_c_depends_on_its_row_of_a_alone() {
