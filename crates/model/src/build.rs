@@ -1,12 +1,12 @@
 //! The weights of a model: drawn, or taken over from another.
 
-use arable_core::{Draws, Probability, Stream};
+use arable_core::{Probability, Stream};
+use arable_tensor::initial::cut_normal;
 use arable_tensor::ops::adapter::row_norms;
 use arable_tensor::{
     Activation, AttentionShape, DropoutMask, Format, LowRank, Norm, ParameterId, ParameterSpec, Parameters, Rescale,
     Rotary, Sparse, Tape, Var,
 };
-use rayon::prelude::*;
 
 use crate::config::{Architecture, Positions};
 use crate::families::{HeadStyle, Place};
@@ -112,45 +112,6 @@ pub(crate) struct Builder<'a> {
     pub known: Option<&'a Parameters>,
 }
 
-/// Normal values cut off at two deviations, one for each draw.
-fn cut_normal(draws: &Draws, len: usize, deviation: f64) -> Vec<f32> {
-    const BLOCK: usize = 1 << 14;
-    let mut values = vec![0.0; len];
-    values.par_chunks_mut(BLOCK).enumerate().for_each(|(block, values)| {
-        let mut draws = draws.clone();
-        draws.skip((block * BLOCK) as u64);
-        values.iter_mut().for_each(|value| *value = (deviation * quantile(IN_TWO * (draws.uniform() - 0.5))) as f32);
-    });
-    values
-}
-
-/// The probability that a standard normal value lies within two deviations.
-const IN_TWO: f64 = 0.954_499_736_103_641_6;
-
-/// The standard normal value below which `0.5 + q` lie, for those within two deviations, relative error below 1e-8 (Acklam's
-/// rational function for the middle of the distribution).
-#[inline]
-fn quantile(q: f64) -> f64 {
-    const ABOVE: [f64; 6] = [
-        -39.696_830_286_653_76,
-        220.946_098_424_520_5,
-        -275.928_510_446_968_7,
-        138.357_751_867_269,
-        -30.664_798_066_147_16,
-        2.506_628_277_459_239,
-    ];
-    const BELOW: [f64; 6] = [
-        -54.476_098_798_224_06,
-        161.585_836_858_040_9,
-        -155.698_979_859_886_6,
-        66.801_311_887_719_72,
-        -13.280_681_552_885_72,
-        1.0,
-    ];
-    let polynomial = |coefficients: [f64; 6]| coefficients.into_iter().fold(0.0, |sum, own| sum * (q * q) + own);
-    q * polynomial(ABOVE) / polynomial(BELOW)
-}
-
 /// Cosines and sines of the positions in layers that see what is near and in those that see everything.
 pub(crate) fn rotary(a: &Architecture) -> [Option<Rotary>; 2] {
     let Positions::Rotary { theta, local } = a.positions else { return [None, None] };
@@ -161,19 +122,19 @@ pub(crate) fn rotary(a: &Architecture) -> [Option<Rotary>; 2] {
 impl Builder<'_> {
     pub fn matrix(&mut self, name: String, rows: usize, cols: usize, deviation: f64) -> ParameterId {
         let draws = self.stream.at(0, self.parameters.iter().count() as u64);
-        self.add(ParameterSpec::matrix(name, rows, cols), || cut_normal(&draws, rows * cols, deviation))
+        self.add(ParameterSpec::matrix(name, rows, cols), |values| cut_normal(&draws, deviation, values))
     }
 
-    fn add(&mut self, spec: ParameterSpec, values: impl FnOnce() -> Vec<f32>) -> ParameterId {
+    fn add(&mut self, spec: ParameterSpec, fill: impl FnOnce(&mut [f32])) -> ParameterId {
         let known = self.known.filter(|_| spec.name.starts_with("model."));
         match known.and_then(|known| Some(known.value(known.find(&spec.name)?))) {
             Some(values) => self.parameters.add(spec, values),
-            None => self.parameters.add(spec, &values()),
+            None => self.parameters.add_filled(spec, fill),
         }
     }
 
     pub fn vector(&mut self, name: String, len: usize, value: f32) -> ParameterId {
-        self.add(ParameterSpec::vector(name, len), || vec![value; len])
+        self.add(ParameterSpec::vector(name, len), |values| values.fill(value))
     }
 
     pub fn dense(&mut self, name: &str, (rows, cols): (usize, usize), has_bias: bool, deviation: f64) -> Dense {
@@ -270,36 +231,3 @@ impl Builder<'_> {
 
 /// The table of embeddings.
 pub(crate) const EMBEDDINGS: &str = "model.embeddings.tok_embeddings.weight";
-
-#[cfg(test)]
-mod tests {
-    use arable_core::Seed;
-
-    use super::*;
-
-    /// Beside the integral of the density, by Simpson's rule.
-    #[test]
-    fn quantiles_invert_the_distribution() {
-        let density = |z: f64| (-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt();
-        for i in -100..=100 {
-            let q = 0.005 * f64::from(i) * IN_TWO;
-            let (z, steps) = (quantile(q), 2000);
-            let weight = |k: i32| if k == 0 || k == steps { 1.0 } else { f64::from(2 + k % 2 * 2) };
-            let width = z / f64::from(steps);
-            let area = (0..=steps).map(|k| weight(k) * density(f64::from(k) * width)).sum::<f64>() * width / 3.0;
-            assert!((area - q).abs() < 1e-8, "{q}: {z}");
-        }
-        assert!((quantile(0.5 * IN_TWO) - 2.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn initial_weights_are_cut_normal_and_the_same_for_any_length() {
-        let draws = Seed(3).stream("weights").at(0, 0);
-        let values = cut_normal(&draws, 200_001, 0.5);
-        assert!(values.iter().all(|value| value.abs() <= 1.0));
-        let moment = |n: i32| values.iter().map(|&value| f64::from(2.0 * value).powi(n)).sum::<f64>() / 200_001.0;
-        // Of a normal cut off at two deviations: 1 - 4 phi(2) / P(|z| <= 2).
-        assert!(moment(1).abs() < 0.01 && (moment(2) - 0.773_74).abs() < 0.01, "{} {}", moment(1), moment(2));
-        assert_eq!(values[..70_000], cut_normal(&draws, 70_000, 0.5));
-    }
-}

@@ -6,6 +6,7 @@
 
 mod device;
 mod element;
+pub mod initial;
 pub mod kernels;
 mod math;
 pub mod ops;

@@ -65,8 +65,15 @@ impl Parameters {
     /// When the number of values is not that of the shape.
     pub fn add(&mut self, spec: ParameterSpec, values: &[f32]) -> ParameterId {
         assert_eq!(spec.len(), values.len(), "values of {} fill its shape", spec.name);
-        self.places.push(Place::Own(self.values.len()));
-        self.values.extend_from_slice(values);
+        self.add_filled(spec, |place| place.copy_from_slice(values))
+    }
+
+    /// Adds a parameter whose initial values, zeros before, `fill` writes.
+    pub fn add_filled(&mut self, spec: ParameterSpec, fill: impl FnOnce(&mut [f32])) -> ParameterId {
+        let start = self.values.len();
+        self.places.push(Place::Own(start));
+        self.values.resize(start + spec.len(), 0.0);
+        fill(&mut self.values[start..]);
         self.specs.push(spec);
         ParameterId(self.specs.len() - 1)
     }
