@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fs_err as fs;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
@@ -40,18 +41,35 @@ pub(crate) fn tokenizer(folder: &Path, config: &Value) -> Result<Tokenizer, Voca
     Ok(tokenizer)
 }
 
+/// A part of a tokenizer, as far as it says how words are cut.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    pretokenizers: Vec<Part>,
+}
+
 /// Refuses vocabularies in which the beginning of a text looks like the beginning of a word: texts are encoded in pieces
 /// here, around markers and word by word.
 fn check_kind(path: &Path, bytes: &[u8]) -> Result<(), VocabularyError> {
-    let Ok(written) = serde_json::from_slice::<Value>(bytes) else { return Ok(()) };
+    #[derive(Deserialize)]
+    struct Written {
+        model: Part,
+        pre_tokenizer: Option<Part>,
+    }
+    // What is no tokenizer at all is refused with the reason by the library.
+    let Ok(Written { model, pre_tokenizer }) = serde_json::from_slice(bytes) else { return Ok(()) };
     // Files of old versions do not name the kind of a WordPiece model.
-    let model = written["model"]["type"].as_str().unwrap_or("WordPiece");
-    let is_byte_level = |step: &Value| step["type"] == "ByteLevel";
-    let splitter = &written["pre_tokenizer"];
-    let steps = splitter["pretokenizers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let fits = model == "WordPiece" || (model == "BPE" && (is_byte_level(splitter) || steps.iter().any(is_byte_level)));
+    let model = model.kind.as_deref().unwrap_or("WordPiece");
+    let is_byte_level = |step: &Part| step.kind.as_deref() == Some("ByteLevel");
+    let cuts_bytes =
+        pre_tokenizer.is_some_and(|step| is_byte_level(&step) || step.pretokenizers.iter().any(is_byte_level));
+    if model == "WordPiece" || (model == "BPE" && cuts_bytes) {
+        return Ok(());
+    }
     let kind = if model == "BPE" { "BPE over characters" } else { model };
-    if fits { Ok(()) } else { Err(VocabularyError::Unsupported { path: path.to_owned(), kind: kind.to_owned() }) }
+    Err(VocabularyError::Unsupported { path: path.to_owned(), kind: kind.to_owned() })
 }
 
 /// A WordPiece vocabulary (Wu et al. 2016) from its list of tokens, as BERT uses it.
