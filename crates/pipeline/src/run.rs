@@ -13,7 +13,7 @@ use fs_err as fs;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::advice::{self, Advise};
+use crate::advice::{self, Advise, with_hint};
 use crate::config;
 use crate::domain::Domain;
 use crate::notice::{Cancelled, Notice, Reporter};
@@ -262,10 +262,16 @@ fn now() -> String {
 /// The precision that the run in `folder` computes in.
 ///
 /// # Errors
-/// When its `environment.json` cannot be read.
+/// When its `environment.json` cannot be read or names none that is known: going on in another would be another run.
 pub fn stored_precision(folder: &Path) -> Result<Precision> {
-    let environment: BTreeMap<String, String> = stages::read_json(&folder.join("environment.json"))?;
-    Ok(environment.get("precision").and_then(|name| Precision::of_name(name)).unwrap_or(Precision::F32))
+    let path = folder.join("environment.json");
+    let environment: BTreeMap<String, String> = stages::read_json(&path)?;
+    let name = environment.get("precision").map_or("", String::as_str);
+    Precision::of_name(name).ok_or_else(|| {
+        let known = Precision::ALL.map(Precision::name).join("`, `");
+        let what = format!("compute in the precision `{name}` of `{}`", path.display());
+        with_hint(what, format!("this version knows `{known}`; start anew with `arable run`"))
+    })
 }
 
 /// Makes `link` point to `target`; where links are not to be had, the run's record names the folders all the same.

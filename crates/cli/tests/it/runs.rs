@@ -27,6 +27,11 @@ fn a_run_ends_in_a_report_and_a_second_one_has_nothing_to_do() {
     assert!(listed.contains("small") && listed.contains("done"), "{listed}");
     assert!(domain.ok(&["report"]).contains("TF-IDF + linear"));
     assert!(domain.ok(&["run", "--dry-run"]).lines().filter(|line| line.ends_with(" done")).count() >= 6);
+    let environment = domain.path("runs/small/environment.json");
+    let written = std::fs::read_to_string(&environment).unwrap();
+    std::fs::write(environment, written.replace("\"precision\": \"", "\"precision\": \"x")).unwrap();
+    let said = domain.fails(1, &["resume"]);
+    assert!(said.contains("precision `x") && said.contains("hint: "), "another precision would be another run: {said}");
 }
 
 #[test]
