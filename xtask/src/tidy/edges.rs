@@ -9,11 +9,12 @@ use toml::Table;
 use super::shown;
 
 /// Each room with the rooms that it may use besides `core`.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("core", &[]),
     ("ledger", &[]),
     ("knowledge", &[]),
-    ("corpus", &["knowledge"]),
+    ("expression", &[]),
+    ("corpus", &["expression", "knowledge"]),
     ("tokenize", &[]),
     ("synthesis", &["corpus", "knowledge"]),
     ("tensor", &[]),
