@@ -18,7 +18,8 @@ pub struct Estimate {
     pub num_steps: u64,
     /// Seconds of training on this machine.
     pub wall_s: f64,
-    /// Bytes of memory at most: weights, gradients, moments, and what a part of a batch keeps for the backward pass.
+    /// Bytes of memory at most: weights, gradients, moments, packed weights, and what a part of a batch
+    /// keeps for the backward pass.
     pub memory_bytes: f64,
 }
 
@@ -46,7 +47,13 @@ fn estimate(stage: Stage, architecture: &Architecture, device: &Device) -> Resul
     // both halves of the gate and their product in the format of activations.
     let per_token = kept * (inside * (6 * h + 3 * i) + 12 * h);
     let logits = 4 * 2 * vocab_size * 512;
-    let memory_bytes = (16 * num_parameters + per_token * at_once + logits) as f64;
+    // In 16 bits, for the way forward and for the way back: all of a batch that is cut, else of the decoder.
+    let packed = match device.precision() {
+        Precision::F32 => 0,
+        _ if at_once < config.tokens_per_batch.most() => 4 * num_parameters,
+        _ => 4 * vocab_size * h,
+    };
+    let memory_bytes = (16 * num_parameters + packed + per_token * at_once + logits) as f64;
     let wall_s = config.num_tokens.0 as f64 * config.num_passes() / tokens_per_s;
     Ok(Estimate { num_steps: stage.num_steps(), wall_s, memory_bytes, stage })
 }

@@ -84,12 +84,12 @@ fn main() {
             print!("{name:36}");
             for &isa in &sets {
                 let speeds = pools.each_ref().map(|pool| {
-                    let b_packed = pack_b(isa, b, pool);
+                    let b_packed = (packed && isa.packs()).then(|| pack_b(isa, b, pool));
                     let out = c.get_mut();
                     let time = pool.install(|| {
-                        best_s(|| match packed {
-                            true => matmul_packed(MatMut::new(out, rows, cols), init, a, &b_packed, pool),
-                            false => matmul(isa, MatMut::new(out, rows, cols), init, a, b, pool),
+                        best_s(|| match &b_packed {
+                            Some(b) => matmul_packed(MatMut::new(out, rows, cols), init, a, b, pool),
+                            None => matmul(isa, MatMut::new(out, rows, cols), init, a, b, pool),
                         })
                     });
                     flop / time / 1e9

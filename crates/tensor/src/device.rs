@@ -1,6 +1,6 @@
 //! Where buffers live and who computes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arable_core::Hint;
 use rayon::ThreadPool;
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::element::{Element, by_format};
 use crate::kernels::{self, Init, Isa, MatMut, MatRef, PackedB};
+use crate::packs::Right;
 use crate::tensor::{Format, Pool, Tensor};
 
 /// The number format of matrix operands. Accumulation and weights are `f32` in all.
@@ -60,20 +61,7 @@ pub enum Device {
 pub struct Cpu {
     threads: Arc<ThreadPool>,
     buffers: Arc<Pool>,
-    packs: Arc<Mutex<Vec<PackedB>>>,
     isa: Isa,
-}
-
-/// A right operand, packed for several products. Its memory goes back to the device when it is dropped.
-pub(crate) struct Packed {
-    operand: PackedB,
-    packs: Arc<Mutex<Vec<PackedB>>>,
-}
-
-impl Drop for Packed {
-    fn drop(&mut self) {
-        self.packs.lock().expect("no holder panics").push(std::mem::take(&mut self.operand));
-    }
 }
 
 impl Precision {
@@ -137,8 +125,7 @@ impl Device {
             .num_threads(num_threads)
             .build()
             .map_err(|source| DeviceError::Threads { num_threads, source })?;
-        let (buffers, packs) = (Arc::default(), Arc::default());
-        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers, packs, isa: precision.isa()? }))
+        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), isa: precision.isa()? }))
     }
 
     /// The precision of matrix work.
@@ -193,17 +180,17 @@ impl Device {
         kernels::matmul(cpu.isa, c, init, a, b, &cpu.threads);
     }
 
-    /// Packs `b`, to be multiplied with several times.
-    pub(crate) fn pack(&self, b: MatRef<'_>) -> Packed {
-        let Self::Cpu(cpu) = self;
-        let mut operand = cpu.packs.lock().expect("no holder panics").pop().unwrap_or_default();
-        kernels::pack_b_into(&mut operand, cpu.isa, b, &cpu.threads);
-        Packed { operand, packs: Arc::clone(&cpu.packs) }
+    /// Packs `b` in the place of what `place` held.
+    pub(crate) fn pack(&self, place: &mut PackedB, b: MatRef<'_>) {
+        kernels::pack_b_into(place, self.isa(), b, self.threads());
     }
 
-    /// As [`Self::matmul`], for a packed operand.
-    pub(crate) fn matmul_packed(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: &Packed) {
-        kernels::matmul_packed(c, init, a, &b.operand, self.threads());
+    /// As [`Self::matmul`], with a weight.
+    pub(crate) fn matmul_right(&self, c: MatMut<'_>, init: Init<'_>, a: MatRef<'_>, b: &Right<'_>) {
+        match b {
+            Right::Plain(b) => self.matmul_into(c, init, a, *b),
+            Right::Packed(b) => kernels::matmul_packed(c, init, a, b, self.threads()),
+        }
     }
 
     /// As [`Self::matmul`] into any rows of memory, on the calling thread.

@@ -11,6 +11,7 @@ pub mod kernels;
 mod math;
 pub mod ops;
 mod optimizer;
+mod packs;
 mod parameters;
 mod peak;
 mod simd;

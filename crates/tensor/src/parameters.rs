@@ -8,7 +8,10 @@ use std::sync::Arc;
 use arable_core::{Digest, Digester};
 use rayon::prelude::*;
 
+use crate::device::Device;
+use crate::kernels::MatRef;
 use crate::ops::ELEMENTS_PER_JOB;
+use crate::packs::{Packs, Right, Side};
 
 /// Which parameter of a [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +51,15 @@ pub struct Parameters {
     specs: Vec<ParameterSpec>,
     places: Vec<Place>,
     values: Vec<f32>,
-    frozen: Arc<Vec<f32>>,
+    packs: Packs,
+    frozen: Arc<Frozen>,
+}
+
+/// What clones share.
+#[derive(Debug, Default)]
+struct Frozen {
+    values: Vec<f32>,
+    packs: Packs,
 }
 
 /// Where a parameter begins.
@@ -93,7 +104,8 @@ impl Parameters {
             places.push(if is_frozen { Place::Frozen(to.len()) } else { Place::Own(to.len()) });
             to.extend_from_slice(self.value(ParameterId(idx)));
         }
-        (self.places, self.values, self.frozen) = (places, values, Arc::new(frozen));
+        self.frozen = Arc::new(Frozen { values: frozen, packs: Packs::default() });
+        (self.places, self.values, self.packs) = (places, values, Packs::default());
     }
 
     /// Whether a parameter is frozen.
@@ -121,7 +133,7 @@ impl Parameters {
         let len = self.specs[id.0].len();
         match self.places[id.0] {
             Place::Own(start) => &self.values[start..start + len],
-            Place::Frozen(start) => &self.frozen[start..start + len],
+            Place::Frozen(start) => &self.frozen.values[start..start + len],
         }
     }
 
@@ -131,12 +143,13 @@ impl Parameters {
     /// When the parameter is frozen.
     pub fn value_mut(&mut self, id: ParameterId) -> &mut [f32] {
         let range = self.range(id).expect("frozen weights stay as they are");
+        self.packs.outdate(|other| other == id);
         &mut self.values[range]
     }
 
     /// The number of elements of all parameters.
     pub fn num_elements(&self) -> usize {
-        self.values.len() + self.frozen.len()
+        self.values.len() + self.frozen.values.len()
     }
 
     /// The number of elements that are not frozen.
@@ -151,6 +164,7 @@ impl Parameters {
 
     /// Every element that is not frozen, to be overwritten.
     pub fn flat_mut(&mut self) -> &mut [f32] {
+        self.packs.outdate(|_| true);
         &mut self.values
     }
 
@@ -166,6 +180,21 @@ impl Parameters {
             digester.update(bytemuck::cast_slice(values));
         }
         digester.finish()
+    }
+
+    /// The weight `[out, in]` as a right operand of products on `device`: packed if it already is, or if it is to be kept for
+    /// other products of the same weights.
+    pub(crate) fn right(&self, device: &Device, id: ParameterId, side: Side, keep: bool) -> Right<'_> {
+        let shape = &self.spec(id).shape;
+        let w = MatRef::new(self.value(id), shape[0], shape[1]);
+        let matrix = if side == Side::Forward { w.t() } else { w };
+        let (key, isa) = ((id, side), device.isa());
+        let packs = if self.is_frozen(id) { &self.frozen.packs } else { &self.packs };
+        match packs.find(key, isa) {
+            Some(packed) => Right::Packed(packed),
+            None if keep && isa.packs() => Right::Packed(packs.replace(key, |place| device.pack(place, matrix))),
+            None => Right::Plain(matrix),
+        }
     }
 
     /// Where a parameter lies among those that are not frozen; `None` where it is frozen.

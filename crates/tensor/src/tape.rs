@@ -1,11 +1,8 @@
 //! What was computed, in order, so that gradients can be computed backwards.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
 
-use crate::device::{Device, Packed};
-use crate::kernels::MatRef;
+use crate::device::Device;
 use crate::ops::{Sequences, for_ranges};
 use crate::parameters::{Gradients, ParameterId, Parameters};
 use crate::tensor::Tensor;
@@ -40,23 +37,25 @@ pub struct Tape<'a> {
     gradients: Option<&'a mut Gradients>,
     nodes: Vec<Node>,
     record: bool,
-    /// Weights that many rows are multiplied with, packed once; none where the tape runs backwards.
-    packs: Option<Arc<Packs>>,
+    /// Whether weights are kept packed for other passes over the same weights.
+    keeps_packs: bool,
 }
-
-/// The transposes of weights, packed as right operands.
-#[derive(Default)]
-struct Packs(Mutex<BTreeMap<ParameterId, Arc<Packed>>>);
 
 impl<'a> Tape<'a> {
     /// A tape that can be run backwards; what it finds is added to `gradients`.
     pub fn recording(device: &'a Device, parameters: &'a Parameters, gradients: &'a mut Gradients) -> Self {
-        Self { device, parameters, gradients: Some(gradients), nodes: Vec::new(), record: true, packs: None }
+        Self { device, parameters, gradients: Some(gradients), nodes: Vec::new(), record: true, keeps_packs: false }
     }
 
-    /// A tape for the forward pass alone.
+    /// The same, for one of several passes before the weights change: they are packed once for all.
+    pub fn keeping_packs(mut self, keeps_packs: bool) -> Self {
+        self.keeps_packs = keeps_packs;
+        self
+    }
+
+    /// A tape for the forward pass alone. It keeps weights packed, for others after it.
     pub fn inference(device: &'a Device, parameters: &'a Parameters) -> Self {
-        Self { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs: Some(Arc::default()) }
+        Self { device, parameters, gradients: None, nodes: Vec::new(), record: false, keeps_packs: true }
     }
 
     /// A value in f32 of which `part(tape, i)` computes the rows `ranges[i]`, which follow one another from row 0 on, each on a
@@ -74,26 +73,11 @@ impl<'a> Tape<'a> {
         let (device, parameters) = (self.device, self.parameters);
         let mut y = device.stale(ranges.last().map_or(0, |last| last.end), cols);
         for_ranges(device, y.host_mut(), cols, ranges, |idx, rows| {
-            let packs = self.packs.clone();
-            let mut tape = Tape { device, parameters, gradients: None, nodes: Vec::new(), record: false, packs };
+            let mut tape = Tape::inference(device, parameters);
             let out = part(&mut tape, idx);
             rows.copy_from_slice(tape.value(out).host());
         });
         self.input(y)
-    }
-
-    /// The transpose of a weight `[out, in]` as a packed right operand, on a tape for the forward pass alone.
-    pub(crate) fn packed(&self, weight: ParameterId) -> Option<Arc<Packed>> {
-        let Packs(packs) = self.packs.as_deref()?;
-        let known = packs.lock().expect("no holder panics").get(&weight).cloned();
-        Some(known.unwrap_or_else(|| {
-            // Outside of the lock: threads that wait for each other here would wait forever. Twice packed is no harm.
-            let shape = &self.parameters.spec(weight).shape;
-            let w = MatRef::new(self.parameters.value(weight), shape[0], shape[1]);
-            let packed = Arc::new(self.device.pack(w.t()));
-            packs.lock().expect("no holder panics").insert(weight, Arc::clone(&packed));
-            packed
-        }))
     }
 
     /// Puts an input on the tape. No gradient flows beyond it.
@@ -131,6 +115,10 @@ impl<'a> Tape<'a> {
     /// The parameters of the computation.
     pub fn parameters(&self) -> &'a Parameters {
         self.parameters
+    }
+
+    pub(crate) fn keeps_packs(&self) -> bool {
+        self.keeps_packs
     }
 
     /// Whether the tape is recorded for the gradient by a parameter.
@@ -203,7 +191,7 @@ impl<'a> Tape<'a> {
     /// # Panics
     /// When the tape does not record.
     pub fn backward_with(self, output: Var, seed: Tensor, inputs: &[Var]) -> Vec<Tensor> {
-        let Self { device, parameters, gradients: Some(gradients), mut nodes, record: true, .. } = self else {
+        let Self { device, parameters, gradients: Some(gradients), mut nodes, record: true, keeps_packs } = self else {
             panic!("only a recording tape runs backwards")
         };
         let mut grads: Vec<Option<Tensor>> = nodes.iter().map(|_| None).collect();
@@ -211,7 +199,8 @@ impl<'a> Tape<'a> {
         while let Some(Node { value, op, .. }) = nodes.pop() {
             let Some(op) = op else { continue };
             let Some(grad) = grads[nodes.len()].take() else { continue };
-            let mut backprop = Backprop { device, parameters, gradients, nodes: &nodes, grads: &mut grads };
+            let mut backprop =
+                Backprop { device, parameters, gradients, nodes: &nodes, grads: &mut grads, keeps_packs };
             op.backward(&mut backprop, &value, grad);
         }
         inputs.iter().map(|var| grads[var.0].take().unwrap_or_else(|| device.zeros(0, 0))).collect()
@@ -227,6 +216,8 @@ pub struct Backprop<'a> {
     gradients: &'a mut Gradients,
     nodes: &'a [Node],
     grads: &'a mut [Option<Tensor>],
+    /// As the tape's.
+    pub(crate) keeps_packs: bool,
 }
 
 impl<'a> Backprop<'a> {
@@ -278,7 +269,8 @@ struct Recomputed<F> {
 
 impl<F: Fn(&mut Tape<'_>, Var) -> Var + Send> Op for Recomputed<F> {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
-        let mut tape = Tape::recording(backprop.device, backprop.parameters, backprop.gradients);
+        let mut tape = Tape::recording(backprop.device, backprop.parameters, backprop.gradients)
+            .keeping_packs(backprop.keeps_packs);
         let x = tape.input(backprop.device.copy(&backprop.nodes[self.x.0].value));
         tape.nodes[x.0].blocks.clone_from(&backprop.nodes[self.x.0].blocks);
         let y = (self.part)(&mut tape, x);

@@ -636,10 +636,13 @@ fn find_tokens(
         scales.into_iter().map(|scale| weight as f32 * scale).collect()
     });
     let mut found = VocabularyLoss::default();
-    for Part { exercise, first_row, asked } in exercise.parts(config.memory.tokens_at_a_time) {
+    let parts = exercise.parts(config.memory.tokens_at_a_time);
+    let is_cut = parts.len() > 1;
+    for Part { exercise, first_row, asked } in parts {
         let pass =
             Pass { dropout: Some(worker.dropout("", first_row)), recomputed_layers: config.memory.recomputed_layers };
-        let mut tape = Tape::recording(worker.device, worker.model.parameters(), worker.gradients);
+        let mut tape =
+            Tape::recording(worker.device, worker.model.parameters(), worker.gradients).keeping_packs(is_cut);
         let Exercise { batch, positions, targets, .. } = &exercise;
         let states = worker.model.read(&mut tape, batch, &worker.model.head().reading(positions), pass);
         let scale = match &scales {

@@ -31,6 +31,11 @@ impl Isa {
         candidates.find(|isa| isa.is_available()).unwrap_or(Self::F32)
     }
 
+    /// Whether its kernels read packed operands. Those of f32 read matrices where they are.
+    pub fn packs(self) -> bool {
+        self != Self::F32
+    }
+
     /// Whether this machine can run the set.
     pub fn is_available(self) -> bool {
         static AVAILABLE: OnceLock<[bool; 4]> = OnceLock::new();

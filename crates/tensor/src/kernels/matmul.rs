@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use super::isa::Isa;
-use super::matrix::{ElementsMut, Layout, MatMut, MatRef};
+use super::matrix::{ElementsMut, MatMut, MatRef};
 use super::scratch;
 use super::{blocks, dense};
 use crate::element::Lines;
@@ -35,21 +35,25 @@ impl Init<'_> {
     }
 }
 
-/// The right operand of products, in the order in which the kernels read it: pack a weight once and use it for every
-/// product of the step. It keeps its memory when it is packed again.
+/// The right operand of products, in the order in which the kernels read it. It keeps its memory when it is packed again.
 #[derive(Clone, Debug)]
 pub struct PackedB {
     isa: Isa,
     k: usize,
     n: usize,
-    /// Of the copy that the f32 kernel reads.
-    layout: Layout,
     lines: Lines,
 }
 
 impl Default for PackedB {
     fn default() -> Self {
-        Self { isa: Isa::F32, k: 0, n: 0, layout: Layout::Normal, lines: Lines::EMPTY }
+        Self { isa: Isa::F32, k: 0, n: 0, lines: Lines::EMPTY }
+    }
+}
+
+impl PackedB {
+    /// The instruction set whose kernels read it.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 }
 
@@ -63,34 +67,12 @@ pub fn pack_b(isa: Isa, b: MatRef, pool: &ThreadPool) -> PackedB {
 /// Packs `b` (`k x n`) in the place of what `packed` held.
 ///
 /// # Panics
-/// When the machine lacks `isa`.
+/// When the machine lacks `isa`, or its kernels read matrices where they are, as those of f32 do.
 pub fn pack_b_into(packed: &mut PackedB, isa: Isa, b: MatRef, pool: &ThreadPool) {
-    assert!(isa.is_available(), "{isa:?} on a machine without it");
-    (packed.isa, packed.k, packed.n, packed.layout) = (isa, b.rows, b.cols, b.layout);
-    if isa == Isa::F32 {
-        return copy_dense(&mut packed.lines, b);
-    }
+    assert!(isa.is_available() && isa.packs(), "{isa:?} on a machine without it, or without packing");
+    (packed.isa, packed.k, packed.n) = (isa, b.rows, b.cols);
     scratch::grow(&mut packed.lines, blocks::packed_lines(isa, b.cols, b.rows));
     blocks::pack_right(isa, b, &mut packed.lines, Some(pool));
-}
-
-fn copy_dense(lines: &mut Lines, b: MatRef) {
-    let (outer, inner) = if b.layout == Layout::Normal { (b.rows, b.cols) } else { (b.cols, b.rows) };
-    scratch::grow(lines, (outer * inner).div_ceil(16));
-    let copy: &mut [f32] = bytemuck::cast_slice_mut(lines);
-    for i in 0..outer {
-        copy[i * inner..][..inner].copy_from_slice(&b.data.f32()[i * b.stride..][..inner]);
-    }
-}
-
-impl PackedB {
-    fn dense(&self) -> MatRef<'_> {
-        let data = bytemuck::cast_slice(&self.lines);
-        match self.layout {
-            Layout::Normal => MatRef::new(data, self.k, self.n),
-            Layout::Transposed => MatRef::new(data, self.n, self.k).t(),
-        }
-    }
 }
 
 /// `C = A B` with what `init` says added. The same bits on any number of threads.
@@ -122,10 +104,7 @@ pub fn matmul_packed(c: MatMut, init: Init, a: MatRef, b: &PackedB, pool: &Threa
         return start_only(c, init);
     }
     let num_products = a.rows * a.cols * b.n;
-    inside(pool, num_products, || match b.isa {
-        Isa::F32 => dense_product(c, init, a, b.dense(), Some(pool)),
-        isa => blocks::product_packed(isa, c, init, a, &b.lines, Some(pool)),
-    });
+    inside(pool, num_products, || blocks::product_packed(b.isa, c, init, a, &b.lines, Some(pool)));
 }
 
 /// As [`matmul`], on the calling thread: for products too small to share, inside jobs that already run side by side.
@@ -351,6 +330,7 @@ unsafe fn copy_row(from: &[f32], to: *mut f32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::matrix::Layout;
     use super::*;
 
     /// Odd sizes, sizes around panels, blocks, chunks and job tiles, and vectors.
@@ -435,10 +415,13 @@ mod tests {
         let (a, b) = (numbers((m + GAP) * (k + GAP), 1), numbers((k + GAP) * (n + GAP), 2));
         let (a, b) = (operand(&a, m, k, layouts[0]), operand(&b, k, n, layouts[1]));
         let before = numbers(m * (n + GAP), 3);
-        let (mut c, mut packed_c) = (before.clone(), before.clone());
+        let mut c = before.clone();
         matmul(isa, MatMut::strided(&mut c, m, n, n + GAP), init, a, b, pool);
-        matmul_packed(MatMut::strided(&mut packed_c, m, n, n + GAP), init, a, &pack_b(isa, b, pool), pool);
-        assert_eq!(c, packed_c, "packing first changes nothing");
+        if isa.packs() {
+            let mut packed_c = before.clone();
+            matmul_packed(MatMut::strided(&mut packed_c, m, n, n + GAP), init, a, &pack_b(isa, b, pool), pool);
+            assert_eq!(c, packed_c, "packing first changes nothing");
+        }
         let mut c_here = before.clone();
         matmul_here(isa, MatMut::strided(&mut c_here, m, n, n + GAP), init, a, b);
         assert_eq!(c, c_here, "the calling thread alone changes nothing");
@@ -516,7 +499,7 @@ mod tests {
     #[test]
     fn a_packed_operand_is_reused_for_another_shape() {
         let pool = pool(1);
-        for isa in available() {
+        for isa in available().into_iter().filter(|isa| isa.packs()) {
             let mut packed = pack_b(isa, MatRef::new(&numbers(90 * 70, 7), 90, 70), &pool);
             pack_b_into(&mut packed, isa, MatRef::new(&[2.0, 3.0], 2, 1), &pool);
             let mut c = [0.0];
@@ -602,7 +585,7 @@ mod tests {
     #[test]
     fn narrow_matrices_hold_rounded_numbers() {
         let pool = pool(2);
-        for isa in available().into_iter().filter(|&isa| isa != Isa::F32) {
+        for isa in available().into_iter().filter(|isa| isa.packs()) {
             for (m, n, k) in SHAPES.into_iter().chain([(96, 70, 64), (200, 1100, 224), (64, 32, 256)]) {
                 for (a_layout, b_layout) in [Layout::Normal, Layout::Transposed].map(|a| (a, Layout::Normal)) {
                     let narrow = |len, seed| numbers(len, seed).into_iter().map(bf16::from_f32).collect::<Vec<_>>();

@@ -1,8 +1,9 @@
 //! `y = x W^T + b`.
 
 use crate::element::{Element, by_format};
-use crate::kernels::{Init, MatRef};
+use crate::kernels::Init;
 use crate::ops::{add_column_sums, for_rows};
+use crate::packs::Side;
 use crate::parameters::ParameterId;
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
@@ -55,13 +56,8 @@ impl Tape<'_> {
                 Init::Add
             }
         };
-        match self.packed(op.weight) {
-            Some(packed) => device.matmul_packed(y.mat_mut(), init, x.mat(), &packed),
-            None => {
-                let w = MatRef::new(parameters.value(op.weight), outputs, inputs);
-                device.matmul_into(y.mat_mut(), init, x.mat(), w.t());
-            }
-        }
+        let w = parameters.right(device, op.weight, Side::Forward, self.keeps_packs());
+        device.matmul_right(y.mat_mut(), init, x.mat(), &w);
         self.push_like(op.x, y, op)
     }
 }
@@ -70,7 +66,6 @@ impl Op for Linear {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let (device, parameters) = (backprop.device, backprop.parameters);
         let x = backprop.value(self.x);
-        let w = MatRef::new(parameters.value(self.weight), grad.cols(), x.cols());
         for rows in backprop.blocks(self.x).iter() {
             let (dy, x) = (grad.mat().some_rows(rows.clone()), x.mat().some_rows(rows));
             if let Some(sum) = backprop.gradient(self.weight) {
@@ -81,7 +76,8 @@ impl Op for Linear {
             by_format!(grad.format(), T => add_column_sums::<T>(device, sum, T::all(&grad), grad.cols()));
         }
         let mut dx = device.stale_in(x.format(), x.rows(), x.cols());
-        device.matmul_into(dx.mat_mut(), Init::Zero, grad.mat(), w);
+        let w = parameters.right(device, self.weight, Side::Back, backprop.keeps_packs);
+        device.matmul_right(dx.mat_mut(), Init::Zero, grad.mat(), &w);
         backprop.give(self.x, dx);
         if let Some(onto) = self.onto {
             backprop.give(onto, grad);

@@ -9,6 +9,7 @@ use crate::element::{Element, by_format};
 use crate::kernels::{Init, MatMut, MatRef};
 use crate::math::{exp, max, sum};
 use crate::ops::{add_column_sums, add_scaled};
+use crate::packs::Side;
 use crate::parameters::ParameterId;
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
@@ -172,8 +173,8 @@ impl Tape<'_> {
         let (x_value, mut gradients) = self.value_and_gradients(x);
         assert_eq!(x_value.rows(), targets.len(), "a target for each row");
         let (vocab, hidden) = (parameters.spec(weight).shape[0], parameters.spec(weight).shape[1]);
-        let w = MatRef::new(parameters.value(weight), vocab, hidden);
-        let (forward, back) = (device.pack(w.t()), record.then(|| device.pack(w)));
+        let right = |side| parameters.right(device, weight, side, true);
+        let (forward, back) = (right(Side::Forward), record.then(|| right(Side::Back)));
         let init = bias.map_or(Init::Zero, |bias| Init::Bias(parameters.value(bias)));
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
         let mut sum = 0.0;
@@ -184,7 +185,7 @@ impl Tape<'_> {
             for some in pieces(rows.clone(), LOGIT_ROWS) {
                 let mut logits = device.stale(some.len(), stride);
                 let c = MatMut::strided(logits.host_mut(), some.len(), vocab, stride);
-                device.matmul_packed(c, init, x_mat.some_rows(some.clone()), &forward);
+                device.matmul_right(c, init, x_mat.some_rows(some.clone()), &forward);
                 let losses = by_format!(d_logits.format(), T => {
                     let at = (some.start - rows.start) * stride;
                     let both = (logits.host_mut(), record.then(|| &mut T::all_mut(&mut d_logits)[at..]));
@@ -201,7 +202,7 @@ impl Tape<'_> {
             if let (Some(gradients), Some(back)) = (&mut gradients, &back) {
                 let dx = &mut dx.host_mut()[rows.start * hidden..rows.end * hidden];
                 let dy = by_format!(d_logits.format(), T => T::mat(T::all(&d_logits), rows.len(), vocab, stride));
-                device.matmul_packed(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
+                device.matmul_right(MatMut::new(dx, rows.len(), hidden), Init::Zero, dy, back);
                 if let Some(sum) = gradients.of_mut(parameters, weight) {
                     device.matmul(sum, Init::Add, dy.t(), x_mat.some_rows(rows));
                 }

@@ -83,10 +83,11 @@ fn train_generator(worker: &mut Worker<'_>, exercise: &Exercise) -> f64 {
     let num_asked = exercise.targets.len().max(1) as f64;
     let mut found = VocabularyLoss::default();
     let generator = worker.extras.get_mut(GENERATOR);
-    for Part { exercise: Exercise { batch, positions, targets, .. }, .. } in
-        exercise.parts(worker.memory.tokens_at_a_time)
-    {
-        let mut tape = Tape::recording(worker.device, generator.model.parameters(), &mut generator.gradients);
+    let parts = exercise.parts(worker.memory.tokens_at_a_time);
+    let is_cut = parts.len() > 1;
+    for Part { exercise: Exercise { batch, positions, targets, .. }, .. } in parts {
+        let mut tape = Tape::recording(worker.device, generator.model.parameters(), &mut generator.gradients)
+            .keeping_packs(is_cut);
         let asked = generator.model.head().reading(&positions);
         let states = generator.model.read(&mut tape, &batch, &asked, Pass::default());
         let scale = Scale::Same((1.0 / num_asked) as f32);

@@ -39,7 +39,8 @@ pub(crate) fn through<T>(
     for (batch, reading, first_row) in &parts {
         let dropout = Some(worker.dropout(name, *first_row));
         let pass = Pass { dropout, recomputed_layers: worker.memory.recomputed_layers };
-        let mut tape = Tape::recording(worker.device, worker.model.parameters(), worker.gradients);
+        let mut tape =
+            Tape::recording(worker.device, worker.model.parameters(), worker.gradients).keeping_packs(parts.len() > 1);
         let read = worker.model.read(&mut tape, batch, reading, pass);
         let rows = tape.value(read).rows();
         let (own, after) = rest.split_at(rows * cols);
