@@ -246,7 +246,8 @@ impl Grid {
         (tile_rows, tile_cols): (usize, usize),
         pool: Option<&ThreadPool>,
     ) -> Self {
-        let min_tiles = pool.map_or(1, |pool| TILES_PER_THREAD * pool.current_num_threads());
+        let num_threads = pool.map_or(1, ThreadPool::current_num_threads);
+        let min_tiles = if num_threads == 1 { 1 } else { TILES_PER_THREAD * num_threads };
         let even = |size: usize, tile: usize| size.div_ceil(size.div_ceil(tile)).next_multiple_of(32);
         let mut grid = Self { rows, cols, tile_rows: even(rows, tile_rows), tile_cols: even(cols, tile_cols) };
         while grid.len() < min_tiles && grid.tile_rows.max(grid.tile_cols) > 64 {
@@ -296,11 +297,12 @@ pub(super) fn each_job(pool: Option<&ThreadPool>, num_jobs: usize, job: impl Fn(
     }
 }
 
-/// The product in f32, a fixed grid of tiles.
+/// The product in f32, a grid of tiles. The crate that computes them packs what it needs of both operands for each, so that
+/// larger ones cost less.
 fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
     debug_assert!(matches!(c.data, ElementsMut::F32(_)), "devices without bf16 products have no matrices of bf16");
     let output = Output::new(&mut c);
-    let grid = Grid::of((a.rows, b.cols), (512, 1024), pool);
+    let grid = Grid::of((a.rows, b.cols), (2048, 2048), pool);
     each_job(pool, grid.len(), |idx| {
         let (rows, cols) = grid.tile(idx);
         let (a, b) = (a.some_rows(rows.clone()), b.t().some_rows(cols.clone()).t());
@@ -465,7 +467,7 @@ mod tests {
     #[test]
     fn any_number_of_threads_gives_the_same_bits() {
         for isa in available() {
-            for (m, n, k) in [(700, 100, 90), (256, 256, 1500), (90, 2100, 64)] {
+            for (m, n, k) in [(700, 100, 90), (256, 256, 1500), (90, 2100, 64), (2300, 2200, 100)] {
                 let (a, b) = (numbers(m * k, 5), numbers(k * n, 6));
                 let product = |num_threads| {
                     let mut c = vec![f32::NAN; m * n];
