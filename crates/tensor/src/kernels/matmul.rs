@@ -302,7 +302,7 @@ pub(super) fn each_job(pool: Option<&ThreadPool>, num_jobs: usize, job: impl Fn(
 fn dense_product(mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Option<&ThreadPool>) {
     debug_assert!(matches!(c.data, ElementsMut::F32(_)), "devices without bf16 products have no matrices of bf16");
     let output = Output::new(&mut c);
-    let grid = Grid::of((a.rows, b.cols), (2048, 2048), pool);
+    let grid = Grid::of((a.rows, b.cols), (2048, 1024), pool);
     each_job(pool, grid.len(), |idx| {
         let (rows, cols) = grid.tile(idx);
         let (a, b) = (a.some_rows(rows.clone()), b.t().some_rows(cols.clone()).t());
