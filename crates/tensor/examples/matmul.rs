@@ -80,9 +80,8 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let (wanted, set) = (arguments.next().unwrap_or_default(), arguments.next());
     let pools = [1, 2].map(|num| ThreadPoolBuilder::new().num_threads(num).build().expect("threads start"));
-    let sets: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect();
-    let sets: Vec<Isa> =
-        sets.into_iter().filter(|isa| set.as_ref().is_none_or(|set| *set == format!("{isa:?}"))).collect();
+    let is_wanted = |isa: &Isa| set.as_ref().is_none_or(|set| *set == format!("{isa:?}"));
+    let sets: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_available() && is_wanted(isa)).collect();
     println!("detected {:?}; GFLOP/s on 1 and 2 threads, and the share of the peak of 1 and 2 cores", Isa::detect());
     for (m, n, k) in LAYERS {
         let (x, w, dy) = (Buffer::new(m * k), Buffer::new(n * k), Buffer::new(m * n));
