@@ -20,6 +20,10 @@ type Shelf = BTreeMap<usize, Vec<Lines>>;
 /// Threads beyond as many share shelves.
 const NUM_SHELVES: usize = 16;
 
+/// Lines of a buffer from which on it may be up to twice as long as asked for: no core's cache would have held it, and batches
+/// of unlike sizes need fewer of them.
+const LARGE: usize = 1 << 12;
+
 /// The length of the buffer that holds `len` lines.
 fn size_class(len: usize) -> usize {
     let step = (len.next_power_of_two() / 16).max(4);
@@ -35,7 +39,10 @@ impl Pool {
 
     fn take(&self, len: usize) -> Lines {
         let class = size_class(len);
-        let free = self.shelves().find_map(|mut shelf| shelf.get_mut(&class).and_then(Vec::pop));
+        let longest = if class < LARGE { class } else { 2 * class };
+        let free = [class, longest].into_iter().find_map(|last| {
+            self.shelves().find_map(|mut shelf| shelf.range_mut(class..=last).find_map(|(_, free)| free.pop()))
+        });
         free.unwrap_or_else(|| Lines::new(class))
     }
 
@@ -164,6 +171,14 @@ mod tests {
         let again = Tensor::stale(&pool, 99, 101, Format::F32);
         assert!(pool.shelves().all(|shelf| shelf.values().all(Vec::is_empty)), "the free buffer was taken");
         assert_eq!(again.host().len(), 9999);
+        drop(again);
+        let small = Tensor::stale(&pool, 9_999, 1, Format::Bf16);
+        assert_eq!(small.data.len(), size_class(313), "a small buffer is of its class");
+        drop(Tensor::stale(&pool, 1000, 1000, Format::F32));
+        let half = Tensor::stale(&pool, 1000, 505, Format::F32);
+        assert_eq!(half.data.len(), size_class(62_500), "a large one may be twice as large");
+        let less = Tensor::stale(&pool, 1000, 495, Format::F32);
+        assert_eq!(less.data.len(), size_class(30_938), "and no more");
         for len in [1, 63, 64, 1000, 123_457] {
             assert!((len..=len + len / 8 + 64).contains(&size_class(len)), "{len}");
         }

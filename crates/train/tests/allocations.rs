@@ -1,11 +1,15 @@
-//! After the first steps, a step takes its buffers from the pool.
+//! After the first, a step takes its buffers from the pool.
 
 mod common;
 
 use std::alloc::System;
 use std::error::Error;
+use std::sync::Mutex;
 
-use arable_tensor::Precision;
+use arable_core::Seed;
+use arable_model::{Batch, Head, Model, ModelConfig, Pass, Size};
+use arable_tensor::ops::loss::{Scale, VocabularyLoss};
+use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Precision, Tape};
 use arable_train::Control;
 use arable_train::pretrain::{Event, MemoryConfig, Observer};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -14,6 +18,9 @@ use common::{Corpus, config};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Held by the test whose allocations are counted.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Keeps the bytes that each step allocated.
 struct Allocations {
@@ -33,12 +40,51 @@ impl Observer for Allocations {
 
 #[test]
 fn steps_after_the_first_allocate_no_buffers() {
+    let _alone = ALONE.lock().unwrap();
+    const NUM_TOKENS: u32 = 4096;
+    let config = ModelConfig { size: Size::Nano, ..ModelConfig::default() };
+    let mut model = Model::new(config.architecture(512).unwrap(), Head::MaskedLm, Seed(1));
+    let ids: Vec<u32> = (0..NUM_TOKENS).map(|idx| idx * 7919 % 512).collect();
+    let positions: Vec<usize> = (0..ids.len()).step_by(5).collect();
+    let targets: Vec<u32> = positions.iter().map(|&position| ids[position]).collect();
+    let (batch, asked) = (Batch::pack(ids.chunks(128)), model.head().reading(&positions));
+    let smallest = 2 * ids.len() * model.architecture().hidden_size;
+    // In f32, the library of products asks for room to pack its operands each time.
+    for precision in [Precision::Bf16, Precision::I16].into_iter().filter(|precision| precision.is_available()) {
+        for num_threads in [1, 2] {
+            let device = Device::cpu(num_threads, precision).unwrap();
+            let mut optimizer = AdamW::new(AdamWConfig::default(), model.parameters());
+            let mut gradients = Gradients::zeros(model.parameters());
+            let mut step = || {
+                let region = Region::new(ALLOCATOR);
+                device.install(|| {
+                    let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
+                    let states = model.read(&mut tape, &batch, &asked, Pass::default());
+                    let mut found = VocabularyLoss::default();
+                    let loss = model.token_loss(&mut tape, states, &targets, Scale::Same(1e-3), &mut found);
+                    tape.backward(loss);
+                    optimizer.step(&device, model.parameters_mut(), &mut gradients, 1e-4);
+                });
+                region.change().bytes_allocated
+            };
+            let (first, later): (usize, Vec<usize>) = (step(), (0..5).map(|_| step()).collect());
+            assert!(first > 20 * smallest, "{first} bytes are buffers");
+            // Bookkeeping is left: the nodes of the tape, ranges of rows, a copy of the token ids. Together it has less
+            // than the smallest of the activations.
+            assert!(later.iter().all(|&bytes| bytes < smallest), "{later:?} of {smallest}");
+        }
+    }
+}
+
+#[test]
+fn batches_of_any_size_share_their_buffers() {
+    let _alone = ALONE.lock().unwrap();
     let corpus = Corpus::new(400, 300);
     let mut observer = Allocations { region: Region::new(ALLOCATOR), bytes: Vec::new() };
     corpus.pretrain(&config(12, MemoryConfig::default()), (1, Precision::fastest()), &mut observer);
     let (first, later) = (observer.bytes[0], &observer.bytes[4..]);
-    // What is left is bookkeeping: token ids, positions, the nodes of the tape; in f32 also the room in which the library
-    // of products packs its operands, which it asks for anew each time.
+    // What is left is the batches that are prepared meanwhile, and bookkeeping; in f32 also the room in which the library of
+    // products packs its operands, which it asks for anew each time.
     let most = if Precision::fastest() == Precision::F32 { first / 3 } else { first / 100 };
     assert!(later.iter().all(|&bytes| bytes < most), "{:?}", observer.bytes);
 }
