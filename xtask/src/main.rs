@@ -15,13 +15,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 /// Every command.
-const COMMANDS: [&str; 5] = ["bench-peers [engine | curation]", "glasshouse [--check]", "parity", "study FILE", "tidy"];
+const COMMANDS: [&str; 5] =
+    ["bench-peers [engine | products | curation]", "glasshouse [--check]", "parity", "study FILE", "tidy"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bench-peers"] => peers::engine(&data()).and_then(|()| peers::curation(&data())),
         ["bench-peers", "engine"] => peers::engine(&data()),
+        ["bench-peers", "products"] => peers::products(),
         ["bench-peers", "curation"] => peers::curation(&data()),
         ["glasshouse"] => glasshouse::write(&domain()),
         ["glasshouse", "--check"] => check_glasshouse(),

@@ -23,6 +23,9 @@ use crate::workspace_root;
 /// Rounds of which the median counts.
 const ROUNDS: usize = 3;
 
+/// How `arable bench` ends the names of products of narrow numbers alone.
+const ALL_NARROW: &str = ", all bf16";
+
 const SHAPE: &str = "--layers 6 --hidden 384 --vocab 16384 --tokens 4096 --length 128";
 
 /// Tokens of the two pretrainings whose difference is timed, so that neither start nor end counts.
@@ -52,7 +55,7 @@ pub fn engine(data: &Path) -> Result<()> {
         "find biomed/corpus in {}; name the folder of the data in ARABLE_DATA",
         data.display()
     );
-    let bench = Bench::prepare(data)?;
+    let bench = Bench::new(Some(data))?;
     let month = Command::new("date").arg("+%Y%m").output().context("ask for the date")?.stdout;
     let suffix = match bench.best.as_str() {
         "bf16" if cpuinfo().contains("amx_bf16") => "-amx".to_owned(),
@@ -63,9 +66,7 @@ pub fn engine(data: &Path) -> Result<()> {
     let path = workspace_root().join(name);
     fs::create_dir_all(workspace_root().join("benchmarks"))?;
     let mut page = bench.head()?;
-    for precision in bench.precisions() {
-        bench.kernels(precision, &mut page)?;
-    }
+    bench.all_products(&mut page)?;
     for (title, work) in [
         ("A training step (MLM 15 %)", "step"),
         ("A step of fine-tuning (sequence classifier)", "finetune"),
@@ -78,6 +79,13 @@ pub fn engine(data: &Path) -> Result<()> {
     fs::write(&path, page)?;
     eprintln!("wrote {}", path.display());
     Ok(())
+}
+
+/// Prints the tables of matrix products.
+pub fn products() -> Result<()> {
+    let mut page = String::new();
+    Bench::new(None)?.all_products(&mut page)?;
+    Ok(std::io::Write::write_all(&mut std::io::stdout(), page.as_bytes())?)
 }
 
 /// Prints the tables of curation beside datatrove and of doubtful labels beside cleanlab.
@@ -98,20 +106,25 @@ struct Bench {
 }
 
 impl Bench {
-    /// Builds Arable, makes the virtual environment, and tokenizes the corpus.
-    fn prepare(data: &Path) -> Result<Self> {
+    /// Builds Arable, makes the virtual environment, and tokenizes the corpus, where one is to be read.
+    fn new(data: Option<&Path>) -> Result<Self> {
         let (program, python) = (program()?, environment("peers-venv", "requirements-peers.txt")?);
-        let folder = target().join("peers");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
+        let mut bench = Self { python, program, folder: target().join("peers"), best: String::new() };
+        if let Some(data) = data {
+            bench.tokenize(data)?;
         }
-        fs::create_dir_all(&folder)?;
-        let data = fs::canonicalize(data)?;
-        fs::write(folder.join("arable.toml"), configuration(&data))?;
-        let mut bench = Self { python, program, folder, best: String::new() };
-        bench.arable_pretrains(1000)?;
         bench.best = text(&bench.arable(&["bench", "kernels"])?["precision"])?.to_owned();
         Ok(bench)
+    }
+
+    fn tokenize(&self, data: &Path) -> Result<()> {
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)?;
+        }
+        fs::create_dir_all(&self.folder)?;
+        fs::write(self.folder.join("arable.toml"), configuration(&fs::canonicalize(data)?))?;
+        self.arable_pretrains(1000)?;
+        Ok(())
     }
 
     /// Those that Arable takes part in.
@@ -175,34 +188,46 @@ impl Bench {
         arable.chain(torch).collect()
     }
 
-    /// Matrix products beside oneDNN's, as PyTorch calls them, at its faster precision where ours is not f32.
-    fn kernels(&self, precision: &str, page: &mut String) -> Result<()> {
+    fn all_products(&self, page: &mut String) -> Result<()> {
+        self.precisions().try_for_each(|precision| self.products(precision, page))
+    }
+
+    /// Matrix products beside oneDNN's, as PyTorch calls them, at its faster precision where ours is not f32. There ours are
+    /// timed twice: as training has them, with weights and their gradients in f32, and with the work that PyTorch does.
+    fn products(&self, precision: &str, page: &mut String) -> Result<()> {
         let theirs: &[&str] = if precision == "f32" { &["f32"] } else { &["bf16", "f32"] };
+        let ours: &[&str] = if precision == "f32" { &[""] } else { &["", ALL_NARROW] };
         let mut found: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
         let mut note = |case: &str, contender: usize, milliseconds: f64| {
-            let times = found.entry(case.to_owned()).or_insert_with(|| vec![Vec::new(); 1 + theirs.len()]);
+            let times = found.entry(case.to_owned()).or_insert_with(|| vec![Vec::new(); ours.len() + theirs.len()]);
             times[contender].push(milliseconds);
         };
         for _ in 0..ROUNDS {
-            let ours = self.arable(&["bench", "kernels", "--mask", "15", "--precision", precision])?;
-            for row in ours["rows"].as_array().context("rows")? {
-                note(text(&row["case"])?, 0, 1e3 * number(&row["seconds"])?);
+            let rows = self.arable(&["bench", "kernels", "--mask", "15", "--precision", precision])?;
+            for row in rows["rows"].as_array().context("rows")? {
+                let case = text(&row["case"])?;
+                let (case, contender) = case.strip_suffix(ALL_NARROW).map_or((case, 0), |case| (case, 1));
+                note(case, contender, 1e3 * number(&row["seconds"])?);
             }
             for (i, precision) in theirs.iter().enumerate() {
-                let found = self.torch("kernels", &["--precision", precision])?;
-                for (case, milliseconds) in found["milliseconds"].as_object().context("milliseconds")? {
-                    note(case, 1 + i, number(milliseconds)?);
+                let rows = self.torch("kernels", &["--precision", precision])?;
+                for (case, milliseconds) in rows["milliseconds"].as_object().context("milliseconds")? {
+                    note(case, ours.len() + i, number(milliseconds)?);
                 }
             }
         }
-        let names: String = theirs.iter().map(|precision| format!(" PyTorch {precision}, ms |")).collect();
-        write!(page, "\n## Products in {precision}\n\n| | Arable, ms |{names} faster by |\n")?;
-        writeln!(page, "|---|{}", "--:|".repeat(2 + theirs.len()))?;
+        let of = |who: &str, ends: &[&str]| ends.iter().map(|end| format!(" {who}{end}, ms |")).collect::<String>();
+        let (names, them) = (of("Arable", ours), of("PyTorch ", theirs));
+        let ratios = if ours.len() == 1 { " faster by |" } else { " faster by | all bf16 by |" };
+        write!(page, "\n## Products in {precision}\n\n| |{names}{them}{ratios}\n")?;
+        writeln!(page, "|---|{}", "--:|".repeat(2 * ours.len() + theirs.len()))?;
         for (case, times) in found {
             let medians: Vec<f64> = times.into_iter().map(middle).collect();
             let columns: String = medians.iter().map(|median| format!(" {median:.2} |")).collect();
-            let best = medians[1..].iter().copied().fold(f64::INFINITY, f64::min);
-            writeln!(page, "| {case} |{columns} {:.2} |", best / medians[0])?;
+            let (ours, theirs) = medians.split_at(ours.len());
+            let best = theirs.iter().copied().fold(f64::INFINITY, f64::min);
+            let ratios: String = ours.iter().map(|own| format!(" {:.2} |", best / own)).collect();
+            writeln!(page, "| {case} |{columns}{ratios}")?;
         }
         Ok(())
     }

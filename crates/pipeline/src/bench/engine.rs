@@ -2,7 +2,7 @@
 
 use arable_core::Seed;
 use arable_model::{Batch, Head, Model, Pass, Pooling};
-use arable_tensor::kernels::{Init, MatRef};
+use arable_tensor::kernels::Init;
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{
     Activation, AdamW, AdamWConfig, AttentionShape, Format, Gradients, Norm, NormKind, ParameterId, ParameterSpec,
@@ -11,6 +11,9 @@ use arable_tensor::{
 
 use super::Bench;
 
+/// Ends the name of a product whose weight is as narrow as its activations.
+const ALL_NARROW: &str = ", all bf16";
+
 /// Numbers of deviation 1, the same every time.
 fn numbers(len: usize) -> Vec<f32> {
     let mut draws = Seed(1).stream("numbers").at(0, 0);
@@ -18,7 +21,9 @@ fn numbers(len: usize) -> Vec<f32> {
 }
 
 impl Bench<'_> {
-    /// The products of one layer and of the masked head: forward, and backward by the weight.
+    /// The products of one layer and of the masked head: forward, backward by the input and by the weight. As training has
+    /// them, with weights and their gradients in f32; then, where activations are narrow, with all in their format, which
+    /// is what products of other libraries are given.
     pub(super) fn kernels(&mut self) {
         let (tokens, hidden, inner) = (self.shape.tokens, self.shape.hidden, self.architecture.intermediate_size);
         let masked = (tokens * self.shape.mask / 100).max(1);
@@ -29,23 +34,33 @@ impl Bench<'_> {
             ("mlp out", tokens, hidden, inner),
             ("decoder", masked, self.shape.vocab, hidden),
         ];
+        let inside = self.device.activations();
         for (name, m, n, k) in cases {
-            let (device, inside) = (self.device, self.device.activations());
-            let (x, w) = (device.tensor_in(inside, m, k, &numbers(m * k)), numbers(n * k));
-            let mut y = device.tensor_in(inside, m, n, &numbers(m * n));
-            let flops = 2.0 * m as f64 * n as f64 * k as f64;
-            self.time("kernels", format!("{name} {m} x {n} x {k}"), flops, "FLOP", || {
-                device.matmul_into(y.mat_mut(), Init::Zero, x.mat(), MatRef::new(&w, n, k).t());
-            });
-            let mut dx = device.tensor_in(inside, m, k, &numbers(m * k));
-            self.time("kernels", format!("{name}, by the input"), flops, "FLOP", || {
-                device.matmul_into(dx.mat_mut(), Init::Zero, y.mat(), MatRef::new(&w, n, k));
-            });
-            let mut dw = vec![0.0; n * k];
-            self.time("kernels", format!("{name}, by the weight"), flops, "FLOP", || {
-                device.matmul(&mut dw, Init::Add, y.mat().t(), x.mat());
-            });
+            self.products(name, (m, n, k), Format::F32, "");
+            if inside != Format::F32 {
+                self.products(name, (m, n, k), inside, ALL_NARROW);
+            }
         }
+    }
+
+    /// `x [m, k]` times a weight `[n, k]`, and both ways back, weight and its gradient in `format`.
+    fn products(&mut self, name: &str, (m, n, k): (usize, usize, usize), format: Format, suffix: &str) {
+        let (device, inside) = (self.device, self.device.activations());
+        let matrix = |format, rows, cols| device.tensor_in(format, rows, cols, &numbers(rows * cols));
+        let (x, w, mut y) = (matrix(inside, m, k), matrix(format, n, k), matrix(inside, m, n));
+        let flops = 2.0 * m as f64 * n as f64 * k as f64;
+        self.time("kernels", format!("{name} {m} x {n} x {k}{suffix}"), flops, "FLOP", || {
+            device.matmul_into(y.mat_mut(), Init::Zero, x.mat(), w.mat().t());
+        });
+        let mut dx = matrix(inside, m, k);
+        self.time("kernels", format!("{name}, by the input{suffix}"), flops, "FLOP", || {
+            device.matmul_into(dx.mat_mut(), Init::Zero, y.mat(), w.mat());
+        });
+        let mut dw = matrix(format, n, k);
+        let init = if format == Format::F32 { Init::Add } else { Init::Zero };
+        self.time("kernels", format!("{name}, by the weight{suffix}"), flops, "FLOP", || {
+            device.matmul_into(dw.mat_mut(), init, y.mat().t(), x.mat());
+        });
     }
 
     /// Each operation forward and backward, against the bytes that it has to read and write or the FLOP that it needs.
