@@ -1,12 +1,23 @@
 //! What a model reads.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arable_tensor::Sequences;
 
 /// Tokens in a block of sequences, at most: enough for products to run at full speed, and few enough for a part of a
 /// batch that is one block to need little memory.
 const TOKENS_PER_BLOCK: usize = 2048;
+
+/// The tokens of a batch, each once in a block of rows.
+pub(crate) struct Distinct {
+    /// Ids, block after block.
+    pub ids: Vec<u32>,
+    /// How many of them each block has.
+    pub blocks: Sequences,
+    /// Which of them each row of the batch is.
+    pub rows: Arc<[usize]>,
+}
 
 /// Packed sequences of token ids, special ones included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,5 +65,26 @@ impl Batch {
     /// parts of a batch that end where blocks end have the blocks of the whole.
     pub fn blocks(&self) -> Sequences {
         self.sequences.in_blocks(TOKENS_PER_BLOCK)
+    }
+
+    /// The distinct tokens of each block, or its rows as they are where that saves little; `None` where it is so in all blocks.
+    pub(crate) fn distinct(&self) -> Option<Distinct> {
+        let (mut ids, mut rows, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        for block in self.blocks().iter() {
+            let (first, block) = (ids.len(), &self.ids[block]);
+            let mut own = block.to_vec();
+            own.sort_unstable();
+            own.dedup();
+            if 4 * own.len() <= 3 * block.len() {
+                rows.extend(block.iter().map(|id| first + own.partition_point(|other| other < id)));
+                ids.extend(own);
+            } else {
+                rows.extend(first..first + block.len());
+                ids.extend(block);
+            }
+            lengths.push(ids.len() - first);
+        }
+        let blocks = Sequences::of_lengths(lengths);
+        (ids.len() < self.ids.len()).then(|| Distinct { ids, blocks, rows: rows.into() })
     }
 }

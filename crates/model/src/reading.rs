@@ -52,6 +52,6 @@ impl Reading {
             return states;
         }
         let place = |row: &usize| kept.binary_search(row).expect("every row is kept");
-        tape.gather_rows(states, rows.iter().map(place).collect(), per_output)
+        tape.gather_rows(states, rows.iter().map(place).collect::<Vec<_>>(), per_output)
     }
 }

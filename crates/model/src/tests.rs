@@ -254,6 +254,51 @@ fn states_that_are_read_are_those_of_the_whole_batch() {
     }
 }
 
+/// What a token brings into the first attention is computed once for all rows that it stands in, and changes nothing.
+#[test]
+fn tokens_that_stand_often_are_as_each_by_itself() {
+    // No token stands twice in one sequence.
+    let sequences: Vec<Vec<u32>> = (0..30).map(|idx| (0..40).map(|at| 5 + (at + 7 * idx) % 40).collect()).collect();
+    let batch = |some: &[Vec<u32>]| Batch::pack(some.iter().map(Vec::as_slice));
+    let distinct = batch(&sequences).distinct().unwrap();
+    assert_eq!(distinct.ids, (5..45).collect::<Vec<u32>>());
+    assert!(distinct.rows[..3] == [0, 1, 2] && distinct.rows[40] == 7 && distinct.blocks.num_rows() == 40);
+    assert!(batch(&sequences[..1]).distinct().is_none(), "nothing to save");
+    for family in Family::ALL {
+        let fixture = load(&fixture(&language_model(family))).unwrap();
+        let architecture = Architecture { max_position_embeddings: 64, ..fixture.architecture().clone() };
+        let model = Model::new(architecture, fixture.head(), Seed(2));
+        let precisions = [Precision::F32, Precision::Bf16, Precision::I16];
+        for precision in precisions.into_iter().filter(|precision| precision.is_available()) {
+            let device = Device::cpu(2, precision).unwrap();
+            for (recomputed_layers, is_recording) in [(0, false), (0, true), (1, true)] {
+                let pass = Pass { dropout: None, recomputed_layers };
+                let [mut at_once, mut one_by_one] = [0, 1].map(|_| Gradients::zeros(model.parameters()));
+                let states = |some: &[Vec<u32>], gradients: &mut Gradients| {
+                    let mut tape = match is_recording {
+                        true => Tape::recording(&device, model.parameters(), gradients),
+                        false => Tape::inference(&device, model.parameters()),
+                    };
+                    let states = model.encode(&mut tape, &batch(some), pass);
+                    let found = tape.value(states).to_vec();
+                    if is_recording {
+                        let seed = device.tensor(40 * some.len(), found.len() / (40 * some.len()), &found);
+                        tape.backward_with(states, seed, &[]);
+                    }
+                    found
+                };
+                let whole = states(&sequences, &mut at_once);
+                let each: Vec<f32> = sequences.chunks(1).flat_map(|one| states(one, &mut one_by_one)).collect();
+                let what = format!("{} {precision:?} {pass:?}", family.name());
+                assert!(whole == each, "{what}");
+                let tolerance = if precision == Precision::F32 { 1e-5 } else { 0.02 };
+                let [found, want] = [at_once.flat(model.parameters()), one_by_one.flat(model.parameters())];
+                close(found, want, &what, tolerance);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_saved_is_loaded() {
     for family in Family::ALL {

@@ -11,7 +11,7 @@ use arable_tensor::{
 };
 
 use crate::adapter::{AdapterConfig, is_of_adapter};
-use crate::batch::Batch;
+use crate::batch::{Batch, Distinct};
 use crate::build::{Bottleneck, Builder, Dense, EMBEDDINGS, rotary};
 use crate::config::{Architecture, Positions};
 use crate::families::Place;
@@ -64,6 +64,16 @@ pub(crate) struct Layer {
     pub parameters: Vec<ParameterId>,
 }
 
+/// The rows that a layer reads and writes.
+#[derive(Clone)]
+struct Rows {
+    sequences: Sequences,
+    /// Which row of its input each row of the sequences is, and their blocks; `None` is each its own.
+    spread: Option<(Arc<[usize]>, Sequences)>,
+    /// The rows that it writes, in ascending order; `None` are all.
+    kept: Option<Arc<[usize]>>,
+}
+
 /// The weights below the layers.
 #[derive(Clone, Copy, Debug)]
 struct Embeddings {
@@ -87,26 +97,35 @@ pub struct Model {
 }
 
 impl Layer {
-    /// `[num_tokens, hidden] -> [num_tokens, hidden]`, layer number `idx`; where there are `kept` rows, `[kept, hidden]` of them
-    /// alone. Attention is over all rows, and what is behind it goes row by row.
+    /// `[num_tokens, hidden] -> [num_tokens, hidden]`, layer number `idx`; where rows are kept, `[kept, hidden]` of them alone,
+    /// and where they are spread, from `[distinct, hidden]`. Attention is over all rows, and what is before and behind it goes
+    /// row by row.
     fn forward(
         &self,
         tape: &mut Tape<'_>,
         x: Var,
-        (sequences, kept): (&Sequences, Option<&Arc<[usize]>>),
+        Rows { sequences, spread, kept }: &Rows,
         (dropout, idx): (Option<Dropout>, usize),
     ) -> Var {
         // Places of adapters are behind those of all layers.
         let (place, of_adapters) = (1 + 2 * idx as u64, 512 + 4 * idx as u64);
         let mask = |place: u64| dropout.map(|dropout| dropout.mask(place));
-        let of_kept = |place: u64| mask(place).map(|mask| DropoutMask { rows: kept.cloned(), ..mask });
+        let of_kept = |place: u64| mask(place).map(|mask| DropoutMask { rows: kept.clone(), ..mask });
         let narrow = tape.device().activations();
         let input = self.norm_at(tape, Place::Before, x, self.attn_norm);
         let qkv = self.queries_keys_values(tape, input, narrow, mask(of_adapters));
+        let [qkv, x] = match spread {
+            None => [qkv, x],
+            Some((rows, blocks)) => [qkv, x].map(|distinct| {
+                let all = tape.gather_rows(distinct, Arc::clone(rows), 1);
+                tape.cut(all, blocks.clone());
+                all
+            }),
+        };
         let attended = tape.attention(qkv, sequences, &self.attention);
         let [attended, x] = match kept {
             None => [attended, x],
-            Some(rows) => [attended, x].map(|all| tape.gather_rows(all, rows.to_vec(), 1)),
+            Some(rows) => [attended, x].map(|all| tape.gather_rows(all, Arc::clone(rows), 1)),
         };
         let before = x;
         let x = match of_kept(place).filter(|mask| mask.p.get() > 0.0) {
@@ -396,7 +415,7 @@ impl Model {
             let x = self.embed(tape, batch);
             let starts = batch.sequences.iter().map(|rows| rows.start).collect();
             let x = tape.put_rows(x, starts, first);
-            self.layers(tape, (x, true), (batch, kept), pass)
+            self.layers(tape, (x, true), None, (batch, kept), pass)
         })
     }
 
@@ -437,25 +456,43 @@ impl Model {
     }
 
     fn states_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&[usize]>, pass: Pass) -> Var {
-        let x = self.embed(tape, batch);
         let learns = self.embeddings.learn(tape);
-        self.layers(tape, (x, learns), (batch, kept), pass)
+        let distinct = batch.distinct().filter(|_| self.starts_with_tokens_alone(pass));
+        let (x, spread) = match distinct {
+            None => (self.embed(tape, batch), None),
+            Some(Distinct { ids, blocks, rows }) => {
+                (self.embedded(tape, vec![(ids, self.embeddings.tokens)], blocks), Some((rows, batch.blocks())))
+            }
+        };
+        self.layers(tape, (x, learns), spread, (batch, kept), pass)
     }
 
-    /// `learns`: whether something asks for the gradient by `x`.
+    /// Whether what goes into the first attention depends on a row's token alone.
+    fn starts_with_tokens_alone(&self, pass: Pass) -> bool {
+        let nothing_dropped = pass.dropout.is_none_or(|dropout| dropout.p.get() == 0.0);
+        let is_plain = |layer: &Layer| layer.qkv.changes.is_empty();
+        nothing_dropped && self.embeddings.learned.is_none() && self.layers.first().is_some_and(is_plain)
+    }
+
+    /// `learns`: whether something asks for the gradient by `x`; `spread`: which of its rows is each row of the batch, as in
+    /// [`Rows`].
     fn layers(
         &self,
         tape: &mut Tape<'_>,
         (x, mut learns): (Var, bool),
+        spread: Option<(Arc<[usize]>, Sequences)>,
         (batch, kept): (&Batch, Option<&[usize]>),
         pass: Pass,
     ) -> Var {
         let mut x = drop_at(tape, x, pass.dropout.map(|dropout| dropout.mask(0)));
         for (idx, layer) in self.layers.iter().enumerate() {
-            let (layer, sequences) = (layer.clone(), batch.sequences.clone());
-            let kept: Option<Arc<[usize]>> = kept.filter(|_| idx + 1 == self.layers.len()).map(Arc::from);
-            let forward =
-                move |tape: &mut Tape<'_>, x| layer.forward(tape, x, (&sequences, kept.as_ref()), (pass.dropout, idx));
+            let rows = Rows {
+                sequences: batch.sequences.clone(),
+                spread: spread.clone().filter(|_| idx == 0),
+                kept: kept.filter(|_| idx + 1 == self.layers.len()).map(Arc::from),
+            };
+            let layer = layer.clone();
+            let forward = move |tape: &mut Tape<'_>, x| layer.forward(tape, x, &rows, (pass.dropout, idx));
             // Without a backward pass nobody asks for what lies between.
             let recompute = idx < pass.recomputed_layers || !tape.is_recording();
             learns |= self.layers[idx].parameters.iter().any(|&id| tape.learns(id));
@@ -473,7 +510,7 @@ impl Model {
     }
 
     fn embed(&self, tape: &mut Tape<'_>, batch: &Batch) -> Var {
-        let Embeddings { tokens, learned, norm } = self.embeddings;
+        let Embeddings { tokens, learned, .. } = self.embeddings;
         let mut lookups = vec![(batch.ids.clone(), tokens)];
         if let (Some([places, types]), Positions::Learned { num_before, num_types }) =
             (learned, self.architecture.positions)
@@ -484,9 +521,13 @@ impl Model {
             let type_of = |row: usize| batch.types.get(row).map_or(0, |&one| one.min(num_types as u32 - 1));
             lookups.push(((0..batch.ids.len()).map(type_of).collect(), types));
         }
+        self.embedded(tape, lookups, batch.blocks())
+    }
+
+    fn embedded(&self, tape: &mut Tape<'_>, lookups: Vec<(Vec<u32>, ParameterId)>, blocks: Sequences) -> Var {
         let embedded = tape.embedding(lookups);
-        tape.cut(embedded, batch.blocks());
-        norm.map_or(embedded, |norm| tape.norm(embedded, norm, Format::F32))
+        tape.cut(embedded, blocks);
+        self.embeddings.norm.map_or(embedded, |norm| tape.norm(embedded, norm, Format::F32))
     }
 
     /// The sum of `scale` times the loss of predicting `targets` from the rows of `states`, in order; what was found is added to

@@ -7,7 +7,7 @@ mod common;
 use std::error::Error;
 use std::path::Path;
 
-use arable_core::{Digest, Seed};
+use arable_core::{Digest, Probability, Seed};
 use arable_model::{Architecture, Head, Model, architecture_of};
 use arable_tensor::Precision;
 use arable_train::Control;
@@ -30,29 +30,32 @@ impl Observer for Losses {
 }
 
 /// The losses of the steps and the weights in the end.
-fn outcome(corpus: &Corpus, memory: MemoryConfig, num_threads: usize, precision: Precision) -> (Vec<f64>, Digest) {
+fn outcome(corpus: &Corpus, model: Model, config: &PretrainConfig, machine: (usize, Precision)) -> (Vec<f64>, Digest) {
     let mut losses = Losses::default();
-    let state = corpus.pretrain(&config(3, memory), (num_threads, precision), &mut losses);
+    let state = corpus.pretrain_from(model, config, machine, &mut losses);
     (losses.0, state.model.parameters().digest())
 }
 
-/// Those that this machine has.
-fn precisions() -> impl Iterator<Item = Precision> {
-    Precision::ALL.into_iter().filter(|precision| precision.is_available())
+/// The precisions that this machine has, each with dropout and without: without, a token that stands in many rows is one row of
+/// the first product.
+fn kinds() -> impl Iterator<Item = (Precision, Probability)> {
+    let precisions = Precision::ALL.into_iter().filter(|precision| precision.is_available());
+    precisions.flat_map(|precision| [0.0, 0.1].map(|p| (precision, Probability::new(p).unwrap())))
 }
 
 #[test]
 fn memory_options_and_threads_change_no_bit() {
     let corpus = Corpus::new(400, 300);
-    for precision in precisions() {
-        let whole = MemoryConfig { tokens_at_a_time: 100_000, recomputed_layers: 0 };
-        let want = outcome(&corpus, whole, 2, precision);
-        assert_eq!(want.0.len(), 3);
-        let cases = [(1, 0, 2), (2048, 0, 1), (4096, 0, 3), (5000, 2, 7), (100_000, 4, 2), (1, 4, 2)];
-        for (tokens_at_a_time, recomputed_layers, num_threads) in cases {
+    for (precision, dropout) in kinds() {
+        let outcome = |(tokens_at_a_time, recomputed_layers, num_threads)| {
             let memory = MemoryConfig { tokens_at_a_time, recomputed_layers };
-            let found = outcome(&corpus, memory, num_threads, precision);
-            assert_eq!(found, want, "{memory:?} on {num_threads} threads in {}", precision.name());
+            let config = PretrainConfig { dropout, ..config(3, memory) };
+            outcome(&corpus, corpus.model(), &config, (num_threads, precision))
+        };
+        let want = outcome((100_000, 0, 2));
+        assert_eq!(want.0.len(), 3);
+        for case in [(1, 0, 2), (2048, 0, 1), (4096, 0, 3), (5000, 2, 7), (100_000, 4, 2), (1, 4, 2)] {
+            assert_eq!(outcome(case), want, "{case:?} in {} with dropout {}", precision.name(), dropout.get());
         }
     }
 }
@@ -72,19 +75,22 @@ fn every_family_trains_to_the_same_bits() {
     let corpus = Corpus::new(400, 300);
     for family in ["bert-mlm", "qwen2-clm", "qwen3-clm"] {
         let clm = family.ends_with("clm").then_some(ClmConfig::default());
-        for precision in precisions() {
+        for (precision, dropout) in kinds() {
             let outcome = |(tokens_at_a_time, recomputed_layers, num_threads)| {
                 let memory = MemoryConfig { tokens_at_a_time, recomputed_layers };
-                let config = PretrainConfig { clm, ..config(2, memory) };
-                let mut losses = Losses::default();
-                let machine = (num_threads, precision);
-                let state = corpus.pretrain_from(model_of(family, &corpus), &config, machine, &mut losses);
-                (losses.0, state.model.parameters().digest())
+                let config = PretrainConfig { clm, dropout, ..config(2, memory) };
+                outcome(&corpus, model_of(family, &corpus), &config, (num_threads, precision))
             };
             let want = outcome((100_000, 0, 1));
             assert!(want.0[1] < want.0[0], "{family}: the loss falls: {:?}", want.0);
             for case in [(1, 1, 2), (4096, 0, 3), (100_000, 2, 7)] {
-                assert_eq!(outcome(case), want, "{family}: {case:?} in {}", precision.name());
+                assert_eq!(
+                    outcome(case),
+                    want,
+                    "{family}: {case:?} in {} with dropout {}",
+                    precision.name(),
+                    dropout.get()
+                );
             }
         }
     }

@@ -1,13 +1,16 @@
 //! Choosing, joining and averaging rows.
 
+use std::sync::Arc;
+
 use crate::element::{Element, by_format};
-use crate::ops::{Sequences, for_elements, for_rows};
+use crate::ops::{Sequences, for_rows};
+use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 struct GatherRows {
     x: Var,
-    rows: Vec<usize>,
+    rows: Arc<[usize]>,
 }
 
 struct PutRows {
@@ -26,7 +29,8 @@ impl Tape<'_> {
     ///
     /// # Panics
     /// When a row is not in `x` or `rows` is not a multiple of `per_output`.
-    pub fn gather_rows(&mut self, x: Var, rows: Vec<usize>, per_output: usize) -> Var {
+    pub fn gather_rows(&mut self, x: Var, rows: impl Into<Arc<[usize]>>, per_output: usize) -> Var {
+        let rows = rows.into();
         assert_eq!(rows.len() % per_output, 0, "gathered rows fill the outputs");
         let device = self.device();
         let x_value = self.value(x);
@@ -88,19 +92,65 @@ impl Tape<'_> {
     }
 }
 
-impl Op for GatherRows {
-    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
-        let x = backprop.value(self.x);
-        let cols = x.cols();
-        let mut dx = backprop.device.stale_in(x.format(), x.rows(), cols);
-        by_format!(x.format(), T => {
-            let dx = T::all_mut(&mut dx);
-            for_elements(backprop.device, dx, |_, part| part.fill(T::of(0.0)));
-            for (&row, grad) in self.rows.iter().zip(T::all(&grad).chunks_exact(cols)) {
-                for (sum, term) in dx[row * cols..][..cols].iter_mut().zip(grad) {
-                    *sum = T::of(sum.get() + term.get());
+/// For each row of a matrix, the places that read it, in order: those of row `i` are `places[starts[i]..starts[i + 1]]`.
+struct Readers {
+    starts: Vec<u32>,
+    places: Vec<u32>,
+}
+
+impl Readers {
+    fn new(rows: &[usize], num_rows: usize) -> Self {
+        let (mut starts, mut places) = (vec![0u32; num_rows + 1], vec![0; rows.len()]);
+        rows.iter().for_each(|&row| starts[row] += 1);
+        // Ends first; each reader that is put before them, from the last on, moves them towards the starts.
+        let mut end = 0;
+        for start in &mut starts {
+            end += *start;
+            *start = end;
+        }
+        for (place, &row) in rows.iter().enumerate().rev() {
+            starts[row] -= 1;
+            places[starts[row] as usize] = place as u32;
+        }
+        Self { starts, places }
+    }
+
+    fn of(&self, row: usize) -> &[u32] {
+        &self.places[self.starts[row] as usize..self.starts[row + 1] as usize]
+    }
+}
+
+vectorized! {
+    /// Writes the sum of some of `rows`, in order, which is rounded once.
+    fn sum_rows<T: Element>(sum: &mut [T], rows: &[T], which: &[u32]) {
+        const COLS: usize = 64;
+        let cols = sum.len();
+        for (block, sum) in sum.chunks_mut(COLS).enumerate() {
+            let mut total = [0.0f32; COLS];
+            for row in which {
+                for (total, term) in total.iter_mut().zip(&rows[*row as usize * cols + block * COLS..][..sum.len()]) {
+                    *total += term.get();
                 }
             }
+            for (sum, total) in sum.iter_mut().zip(total) {
+                *sum = T::of(total);
+            }
+        }
+    }
+}
+
+impl Op for GatherRows {
+    fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
+        let (device, x) = (backprop.device, backprop.value(self.x));
+        let (cols, readers) = (x.cols(), Readers::new(&self.rows, x.rows()));
+        let mut dx = device.stale_in(x.format(), x.rows(), cols);
+        by_format!(x.format(), T => {
+            let dy = T::all(&grad);
+            for_rows(device, T::all_mut(&mut dx), cols, |first, rows| {
+                for (i, row) in rows.chunks_exact_mut(cols).enumerate() {
+                    sum_rows(row, dy, readers.of(first + i));
+                }
+            });
         });
         backprop.give(self.x, dx);
     }
