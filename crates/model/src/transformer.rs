@@ -457,7 +457,7 @@ impl Model {
 
     fn states_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&[usize]>, pass: Pass) -> Var {
         let learns = self.embeddings.learn(tape);
-        let distinct = batch.distinct().filter(|_| self.starts_with_tokens_alone(pass));
+        let distinct = if self.starts_with_tokens_alone(pass) { batch.distinct() } else { None };
         let (x, spread) = match distinct {
             None => (self.embed(tape, batch), None),
             Some(Distinct { ids, blocks, rows }) => {
