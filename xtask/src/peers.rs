@@ -24,7 +24,7 @@ use crate::workspace_root;
 const ROUNDS: usize = 3;
 
 /// How `arable bench` ends the names of products of narrow numbers alone.
-const ALL_NARROW: &str = ", all bf16";
+const ALL_NARROW: &str = ", bf16";
 
 const SHAPE: &str = "--layers 6 --hidden 384 --vocab 16384 --tokens 4096 --length 128";
 
@@ -218,7 +218,7 @@ impl Bench {
         }
         let of = |who: &str, ends: &[&str]| ends.iter().map(|end| format!(" {who}{end}, ms |")).collect::<String>();
         let (names, them) = (of("Arable", ours), of("PyTorch ", theirs));
-        let ratios = if ours.len() == 1 { " faster by |" } else { " faster by | all bf16 by |" };
+        let ratios = if ours.len() == 1 { " faster by |" } else { " faster by | bf16 by |" };
         write!(page, "\n## Products in {precision}\n\n| |{names}{them}{ratios}\n")?;
         writeln!(page, "|---|{}", "--:|".repeat(2 * ours.len() + theirs.len()))?;
         for (case, times) in found {

@@ -20,8 +20,8 @@ type Shelf = BTreeMap<usize, Vec<Lines>>;
 /// Threads beyond as many share shelves.
 const NUM_SHELVES: usize = 16;
 
-/// Lines of a buffer from which on it may be up to twice as long as asked for: no core's cache would have held it, and batches
-/// of unlike sizes need fewer of them.
+/// Lines of a buffer from which on it may be up to twice as long as asked for, so that batches of unlike sizes need fewer of
+/// them. Smaller ones, which a core's cache can hold, keep to their size.
 const LARGE: usize = 1 << 12;
 
 /// The length of the buffer that holds `len` lines.

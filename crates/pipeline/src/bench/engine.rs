@@ -12,7 +12,7 @@ use arable_tensor::{
 use super::Bench;
 
 /// Ends the name of a product whose weight is as narrow as its activations.
-const ALL_NARROW: &str = ", all bf16";
+const ALL_NARROW: &str = ", bf16";
 
 /// Numbers of deviation 1, the same every time.
 fn numbers(len: usize) -> Vec<f32> {

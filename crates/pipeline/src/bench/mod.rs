@@ -192,7 +192,7 @@ impl Benchmark {
             self.peak_flops / 1e9,
             self.peak_bytes / 1e9
         );
-        writeln!(out, "{:<11}{:<34}{:>10}{:>17}{:>7}", "part", "case", "time", "rate", "peak")
+        writeln!(out, "{:<11}{:<36}{:>10}{:>16}{:>7}", "part", "case", "time", "rate", "peak")
             .expect("a string takes all");
         for row in &self.rows {
             let rate = match row.unit {
@@ -203,7 +203,7 @@ impl Benchmark {
             };
             let share = row.share_of_peak.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
             let time = format!("{:.2} ms", 1e3 * row.seconds);
-            writeln!(out, "{:<11}{:<34}{time:>10}{rate:>17}{share:>7}", row.part, row.case)
+            writeln!(out, "{:<11}{:<36}{time:>10}{rate:>16}{share:>7}", row.part, row.case)
                 .expect("a string takes all");
         }
         out
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_part_is_timed_and_fits_the_terminal() {
-        let device = Device::cpu(1, Precision::F32).unwrap();
+        let device = Device::cpu(1, Precision::fastest()).unwrap();
         let found = run(None, SMALL, &device).unwrap();
         for part in PARTS {
             assert!(found.rows.iter().any(|row| row.part == part), "{part}");
