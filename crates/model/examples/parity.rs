@@ -31,15 +31,15 @@ fn write(argument: &str) {
     let positions: Vec<usize> = match model.head() {
         Head::Marked { .. } => panic!("{} classifies from markers, which transformers cannot", folder.display()),
         Head::Sequence { .. } => Vec::new(),
-        Head::MaskedLm | Head::CausalLm | Head::Token { .. } => (0..batch.ids.len()).collect(),
+        Head::MaskedLm | Head::CausalLm | Head::Token { .. } => (0..batch.ids().len()).collect(),
     };
-    let read = model.read(&mut tape, &batch, &model.head().reading(&positions), Pass::default());
+    let read = model.read(&mut tape, &batch, &model.head().reading(&batch, &positions), Pass::default());
     let logits = model.classify(&mut tape, read, None);
     let logits = tape.value(logits);
-    let starts: Vec<u32> = [0].into_iter().chain(batch.sequences.iter().map(|rows| rows.end as u32)).collect();
+    let starts: Vec<u32> = [0].into_iter().chain(batch.sequences().iter().map(|rows| rows.end as u32)).collect();
     let (shape, values) = (vec![logits.rows(), logits.cols()], logits.to_vec());
     let tensors = [
-        ("input_ids", Dtype::I32, vec![batch.ids.len()], bytemuck::cast_slice(&batch.ids)),
+        ("input_ids", Dtype::I32, vec![batch.ids().len()], bytemuck::cast_slice(batch.ids())),
         ("cu_seqlens", Dtype::I32, vec![starts.len()], bytemuck::cast_slice(&starts)),
         ("logits", Dtype::F32, shape, bytemuck::cast_slice(&values)),
     ];

@@ -330,7 +330,7 @@ impl Maker<'_> {
     }
 
     fn change(&mut self, module: &Module, change: Change, ids: &[ParameterId]) {
-        let layer = &mut self.model.stack_mut()[module.layer];
+        let layer = self.model.layer_mut(module.layer);
         layer.parameters.extend_from_slice(ids);
         module.slot.of(layer).changes.push(change);
     }
@@ -342,7 +342,7 @@ impl Maker<'_> {
         let low_rank = LowRank { a, b, scale: config.scale(rank), outputs };
         let mut ids = vec![a, b];
         let magnitude = is_dora.then(|| {
-            let weight = module.slot.of(&mut self.model.stack_mut()[module.layer]).weight;
+            let weight = module.slot.of(self.model.layer_mut(module.layer)).weight;
             let norms = row_norms(self.model.parameters(), weight, &low_rank);
             self.add(&format!("{name}.lora_magnitude_vector"), &[norms.len()], false, |_| norms.to_vec())
         });
@@ -363,7 +363,7 @@ impl Maker<'_> {
 
     /// The entries that are the closest to zero, the first of equals.
     fn sparse(&mut self, module: &Module, density: f64) {
-        let dense = module.slot.of(&mut self.model.stack_mut()[module.layer]).clone();
+        let dense = module.slot.of(self.model.layer_mut(module.layer)).clone();
         let (first, inputs) = (module.outputs.start, module.inputs);
         let part = &self.model.parameters().value(dense.weight)[first * inputs..module.outputs.end * inputs];
         let num = ((part.len() as f64 * density).ceil() as usize).clamp(1, part.len());
@@ -389,7 +389,7 @@ impl Maker<'_> {
         let down_bias = self.filled(&format!("{name}.down.bias"), &[size], 0.0);
         let up = self.filled(&format!("{name}.up.weight"), &[hidden, size], 0.0);
         let up_bias = self.filled(&format!("{name}.up.bias"), &[hidden], 0.0);
-        let layer = &mut self.model.stack_mut()[layer];
+        let layer = self.model.layer_mut(layer);
         layer.parameters.extend([down, down_bias, up, up_bias]);
         layer.bottlenecks[behind].push(Bottleneck { down: (down, down_bias), up: (up, up_bias) });
     }
@@ -442,7 +442,7 @@ impl Model {
         let mut found = Vec::new();
         for layer in 0..self.stack().len() {
             for slot in Slot::ALL {
-                let weight = slot.of(&mut self.stack()[layer].clone()).weight;
+                let weight = slot.of(&mut Layer::clone(&self.stack()[layer])).weight;
                 let parts = in_files(self, self.parameters().spec(weight));
                 let (num_parts, mut first) = (parts.len(), 0);
                 for (idx, (name, shape)) in parts.into_iter().enumerate() {
@@ -490,7 +490,7 @@ impl Model {
     ) -> Result<(), AdapterError> {
         let kind = config.name();
         let is_taken = |chosen: &Chosen| {
-            let layer = &mut self.stack()[chosen.module.layer].clone();
+            let layer = &mut Layer::clone(&self.stack()[chosen.module.layer]);
             !chosen.module.slot.of(layer).changes.is_empty()
         };
         if matches!(config, AdapterConfig::Dora(_)) && chosen.iter().any(is_taken) {
@@ -532,7 +532,7 @@ impl Model {
         let mut base = self.base();
         for layer in self.stack() {
             for slot in Slot::ALL {
-                let dense = slot.of(&mut layer.clone()).clone();
+                let dense = slot.of(&mut Layer::clone(layer)).clone();
                 // What goes in is scaled before everything else, and so it is the last to be merged.
                 let (inputs, others): (Vec<_>, Vec<_>) =
                     dense.changes.iter().partition(|change| matches!(change, Change::Inputs(_)));

@@ -68,7 +68,8 @@ fn train(model: &mut Model, num_steps: u64, num_threads: usize) -> Vec<f32> {
         let dropout = Some(Dropout { p, stream: Seed(1).stream("dropout"), step, first_row: 0 });
         let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
         let batch = batch();
-        let states = model.read(&mut tape, &batch, &model.head().reading(&[]), Pass { dropout, ..Pass::default() });
+        let states =
+            model.read(&mut tape, &batch, &model.head().reading(&batch, &[]), Pass { dropout, ..Pass::default() });
         let logits = model.classify(&mut tape, states, None);
         let loss = tape.cross_entropy(logits, &[0, 1, 2]);
         let value = tape.value(loss).scalar();
@@ -149,7 +150,7 @@ fn frozen_weights_change_no_gradient_of_the_others() {
         }
         let mut tape = Tape::recording(&device, parameters, &mut gradients);
         let batch = batch();
-        let states = model.read(&mut tape, &batch, &model.head().reading(&[]), Pass::default());
+        let states = model.read(&mut tape, &batch, &model.head().reading(&batch, &[]), Pass::default());
         let logits = model.classify(&mut tape, states, None);
         let loss = tape.cross_entropy(logits, &[0, 1, 2]);
         tape.backward(loss);
@@ -230,7 +231,7 @@ fn adapters_of_peft_agree() {
             load_adapter(&load(&fixture(base_name)).unwrap(), &folder).unwrap_or_else(|e| panic!("{name}: {e}"));
         let reference = Reference::read(base_name);
         let batch = reference.batch();
-        let all: Vec<usize> = (0..batch.ids.len()).collect();
+        let all: Vec<usize> = (0..batch.ids().len()).collect();
         let plain = load(&fixture(base_name)).unwrap();
         let want = Reference::read(&format!("adapters/{name}")).floats("logits");
         let of = |model: &Model| logits(&device(), model, &batch, &all)[1].clone();

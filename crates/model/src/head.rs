@@ -3,6 +3,7 @@
 use arable_tensor::{Activation, Format, Norm, Tape, Var};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Batch;
 use crate::build::Dense;
 use crate::config::{Architecture, Pooling};
 use crate::families::HeadStyle;
@@ -53,12 +54,12 @@ impl Head {
         }
     }
 
-    /// What it classifies from. `positions` are rows of the batch: chosen tokens, markers in the order of the sequences; unused
+    /// What it classifies from in `batch`. `positions` are rows of it: chosen tokens, markers in the order of the sequences; unused
     /// by a sequence head.
-    pub fn reading(self, positions: &[usize]) -> Reading {
+    pub fn reading(self, batch: &Batch, positions: &[usize]) -> Reading {
         match self {
-            Self::Sequence { pooling, .. } => Reading::Pooled(pooling),
-            _ => Reading::Rows(positions.to_vec(), self.num_inputs()),
+            Self::Sequence { pooling, .. } => Reading::pooled(pooling, batch),
+            _ => Reading::rows(positions.to_vec(), self.num_inputs(), batch),
         }
     }
 

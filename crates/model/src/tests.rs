@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arable_core::{Probability, Seed};
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
-use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Precision, Tape};
+use arable_tensor::{AdamW, AdamWConfig, Device, Gradients, Precision, RowIndex, Tape};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -69,7 +69,7 @@ impl Reference {
         let has_types = SafeTensors::deserialize(&self.0).unwrap().tensor("token_type_ids").is_ok();
         let types =
             if has_types { self.ints("token_type_ids").into_iter().map(|id| id as u32).collect() } else { vec![] };
-        Batch { types, ..batch }
+        batch.with_types(types)
     }
 }
 
@@ -103,7 +103,7 @@ fn part<'a>(model: &Model, values: impl Fn(arable_tensor::ParameterId) -> &'a [f
 pub(crate) fn logits(device: &Device, model: &Model, batch: &Batch, positions: &[usize]) -> [Vec<f32>; 2] {
     let mut tape = Tape::inference(device, model.parameters());
     let hidden = model.encode(&mut tape, batch, Pass::default());
-    let read = model.read(&mut tape, batch, &model.head().reading(positions), Pass::default());
+    let read = model.read(&mut tape, batch, &model.head().reading(batch, positions), Pass::default());
     let logits = model.classify(&mut tape, read, None);
     [tape.value(hidden).to_vec(), tape.value(logits).to_vec()]
 }
@@ -120,7 +120,7 @@ fn check(name: &str) -> [f32; 5] {
 fn check_in(name: &str, device: &Device, tolerance: f32) -> [f32; 5] {
     let (mut model, reference) = (load(&fixture(name)).unwrap(), Reference::read(name));
     let batch = reference.batch();
-    let all: Vec<usize> = (0..batch.ids.len()).collect();
+    let all: Vec<usize> = (0..batch.ids().len()).collect();
     let [hidden, found] = logits(device, &model, &batch, &all);
     let last = model.architecture().num_hidden_layers;
     let mut most = [0.0; 5];
@@ -132,7 +132,7 @@ fn check_in(name: &str, device: &Device, tolerance: f32) -> [f32; 5] {
     let targets: Vec<u32> = labelled.iter().map(|&i| labels[i] as u32).collect();
     let mut gradients = Gradients::zeros(model.parameters());
     let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
-    let states = model.read(&mut tape, &batch, &model.head().reading(&labelled), Pass::default());
+    let states = model.read(&mut tape, &batch, &model.head().reading(&batch, &labelled), Pass::default());
     let loss = match model.head() {
         Head::MaskedLm | Head::CausalLm => {
             let scale = 1.0 / targets.len() as f32;
@@ -231,7 +231,7 @@ fn states_that_are_read_are_those_of_the_whole_batch() {
                         Some(reading) => model.read(&mut tape, &batch, &reading, pass),
                         None => {
                             let all = model.encode(&mut tape, &batch, pass);
-                            tape.gather_rows(all, rows.clone(), 1)
+                            tape.gather_rows(all, &RowIndex::new(rows.clone(), batch.blocks()), 1)
                         }
                     };
                     let found = tape.value(states).to_vec();
@@ -244,7 +244,7 @@ fn states_that_are_read_are_those_of_the_whole_batch() {
                 let what = format!("{} {precision:?} {pass:?}", family.name());
                 for is_recording in [false, true] {
                     let (whole, whole_gradient) = states(None, is_recording);
-                    let (read, gradient) = states(Some(Reading::Rows(rows.clone(), 1)), is_recording);
+                    let (read, gradient) = states(Some(Reading::rows(rows.clone(), 1, &batch)), is_recording);
                     assert!(whole == read, "{what}");
                     let tolerance = if precision == Precision::F32 { 1e-5 } else { 0.02 };
                     close(&gradient, &whole_gradient, &what, tolerance);
@@ -260,8 +260,9 @@ fn tokens_that_stand_often_are_as_each_by_itself() {
     // No token stands twice in one sequence.
     let sequences: Vec<Vec<u32>> = (0..30).map(|idx| (0..40).map(|at| 5 + (at + 7 * idx) % 40).collect()).collect();
     let batch = |some: &[Vec<u32>]| Batch::pack(some.iter().map(Vec::as_slice));
-    let distinct = batch(&sequences).distinct().unwrap();
-    assert_eq!(distinct.ids, (5..45).collect::<Vec<u32>>());
+    let whole = batch(&sequences);
+    let distinct = whole.distinct().unwrap();
+    assert_eq!(*distinct.ids, (5..45).collect::<Vec<u32>>());
     assert!(distinct.rows[..3] == [0, 1, 2] && distinct.rows[40] == 7 && distinct.blocks.num_rows() == 40);
     assert!(batch(&sequences[..1]).distinct().is_none(), "nothing to save");
     for family in Family::ALL {

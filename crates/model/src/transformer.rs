@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arable_core::{Probability, Seed, Stream};
+use arable_tensor::ops::embedding::Lookup;
 use arable_tensor::ops::loss::{Scale, VocabularyLoss};
 use arable_tensor::{
-    Activation, AttentionShape, DropoutMask, Format, Norm, ParameterId, ParameterSpec, Parameters, Sequences, Tape, Var,
+    Activation, AttentionShape, DropoutMask, Format, Norm, ParameterId, ParameterSpec, Parameters, RowIndex, Sequences,
+    Tape, Var,
 };
 
 use crate::adapter::{AdapterConfig, is_of_adapter};
@@ -68,10 +70,10 @@ pub(crate) struct Layer {
 #[derive(Clone)]
 struct Rows {
     sequences: Sequences,
-    /// Which row of its input each row of the sequences is, and their blocks; `None` is each its own.
-    spread: Option<(Arc<[usize]>, Sequences)>,
+    /// Which row of its input each row of the sequences is; `None` is each its own.
+    spread: Option<RowIndex>,
     /// The rows that it writes, in ascending order; `None` are all.
-    kept: Option<Arc<[usize]>>,
+    kept: Option<RowIndex>,
 }
 
 /// The weights below the layers.
@@ -90,7 +92,7 @@ pub struct Model {
     head: Head,
     parameters: Parameters,
     embeddings: Embeddings,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
     final_norm: Option<Norm>,
     head_weights: HeadWeights,
     pub(crate) adapters: Vec<AdapterConfig>,
@@ -116,16 +118,12 @@ impl Layer {
         let qkv = self.queries_keys_values(tape, input, narrow, mask(of_adapters));
         let [qkv, x] = match spread {
             None => [qkv, x],
-            Some((rows, blocks)) => [qkv, x].map(|distinct| {
-                let all = tape.gather_rows(distinct, Arc::clone(rows), 1);
-                tape.cut(all, blocks.clone());
-                all
-            }),
+            Some(rows) => [qkv, x].map(|distinct| tape.gather_rows(distinct, rows, 1)),
         };
         let attended = tape.attention(qkv, sequences, &self.attention);
         let [attended, x] = match kept {
             None => [attended, x],
-            Some(rows) => [attended, x].map(|all| tape.gather_rows(all, Arc::clone(rows), 1)),
+            Some(rows) => [attended, x].map(|all| tape.gather_rows(all, rows, 1)),
         };
         let before = x;
         let x = match of_kept(place).filter(|mask| mask.p.get() > 0.0) {
@@ -209,7 +207,7 @@ impl Model {
         };
         let norm = style.embeddings_norm.then(|| builder.norm(a, "model.embeddings.norm", hidden, style.norm_bias));
         let embeddings = Embeddings { tokens, learned, norm };
-        let layers = (0..a.num_hidden_layers).map(|idx| builder.layer(a, idx, &rotary)).collect();
+        let layers = (0..a.num_hidden_layers).map(|idx| Arc::new(builder.layer(a, idx, &rotary))).collect();
         let has_final_norm = style.place == Place::Before;
         let final_norm = has_final_norm.then(|| builder.norm(a, "model.final_norm", hidden, style.norm_bias));
         let head_weights = builder.head(a, head.style(a), head.num_inputs(), head.num_labels());
@@ -343,17 +341,17 @@ impl Model {
         &self.parameters
     }
 
-    pub(crate) fn stack(&self) -> &[Layer] {
+    pub(crate) fn stack(&self) -> &[Arc<Layer>] {
         &self.layers
     }
 
-    pub(crate) fn stack_mut(&mut self) -> &mut [Layer] {
-        &mut self.layers
+    pub(crate) fn layer_mut(&mut self, idx: usize) -> &mut Layer {
+        Arc::make_mut(&mut self.layers[idx])
     }
 
     /// Puts other parameters in the place of biases below the head.
     pub(crate) fn replace_biases(&mut self, new: &BTreeMap<ParameterId, ParameterId>) {
-        for layer in &mut self.layers {
+        for layer in self.layers.iter_mut().map(Arc::make_mut) {
             let mut norms: Vec<&mut Norm> = layer.attn_norm.iter_mut().chain([&mut layer.mlp_norm]).collect();
             norms.extend(layer.head_norms.iter_mut().flatten());
             let denses = [&mut layer.qkv, &mut layer.attn_out, &mut layer.mlp_in, &mut layer.mlp_out];
@@ -388,7 +386,7 @@ impl Model {
             parameters.value_mut(*old).copy_from_slice(self.parameters.value(*new));
         }
         base.replace_biases(&back);
-        for layer in &mut base.layers {
+        for layer in base.layers.iter_mut().map(Arc::make_mut) {
             layer.bottlenecks.iter_mut().for_each(Vec::clear);
             layer.parameters.retain(|&id| !is_of_adapter(self.parameters.spec(id)));
             let denses = [&mut layer.qkv, &mut layer.attn_out, &mut layer.mlp_in, &mut layer.mlp_out];
@@ -411,9 +409,9 @@ impl Model {
     /// As [`Self::read`], and when the tape does not record.
     pub fn read_after(&self, tape: &mut Tape<'_>, (batch, first): (&Batch, Var), reading: &Reading, pass: Pass) -> Var {
         assert!(tape.is_recording(), "what is given is trained");
-        reading.read(tape, &batch.sequences, |tape, kept| {
+        reading.read(tape, batch, |tape, kept| {
             let x = self.embed(tape, batch);
-            let starts = batch.sequences.iter().map(|rows| rows.start).collect();
+            let starts = batch.sequences().iter().map(|rows| rows.start).collect();
             let x = tape.put_rows(x, starts, first);
             self.layers(tape, (x, true), None, (batch, kept), pass)
         })
@@ -424,7 +422,7 @@ impl Model {
     /// # Panics
     /// As [`Self::encode`], and when the reading does not fit the batch.
     pub fn read(&self, tape: &mut Tape<'_>, batch: &Batch, reading: &Reading, pass: Pass) -> Var {
-        reading.read(tape, &batch.sequences, |tape, kept| self.states(tape, batch, kept, pass))
+        reading.read(tape, batch, |tape, kept| self.states(tape, batch, kept, pass))
     }
 
     /// The states of the last layer: `[num_tokens, hidden]`.
@@ -436,32 +434,33 @@ impl Model {
     }
 
     /// The states of the last layer, or those of the rows `kept` in ascending order.
-    fn states(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&[usize]>, pass: Pass) -> Var {
+    fn states(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&RowIndex>, pass: Pass) -> Var {
         if tape.is_recording() {
             return self.states_at_once(tape, batch, kept, pass);
         }
-        let parts: Vec<_> = batch.sequences.in_blocks(TOKENS_PER_PART).iter().collect();
-        let inside = |kept: &[usize], rows: &Range<usize>| {
-            kept.partition_point(|&row| row < rows.start)..kept.partition_point(|&row| row < rows.end)
-        };
-        let results: Vec<_> = parts.iter().map(|rows| kept.map_or(rows.clone(), |kept| inside(kept, rows))).collect();
-        tape.side_by_side(&results, self.architecture.hidden_size, |tape, idx| {
-            let rows = &parts[idx];
+        let parts = batch.sequences().in_blocks(TOKENS_PER_PART);
+        let kept = kept.map(|kept| (kept, RowIndex::new(kept.to_vec(), &parts).blocks()));
+        let results = kept.as_ref().map_or(&parts, |(_, inside)| inside);
+        tape.side_by_side(results, self.architecture.hidden_size, |tape, idx| {
+            let rows = parts.rows(idx);
             let first_row = |dropout: Dropout| Dropout { first_row: dropout.first_row + rows.start, ..dropout };
             let pass = Pass { dropout: pass.dropout.map(first_row), ..pass };
-            let kept =
-                kept.map(|kept| kept[results[idx].clone()].iter().map(|row| row - rows.start).collect::<Vec<_>>());
-            self.states_at_once(tape, &batch.some(rows.clone()), kept.as_deref(), pass)
+            let part = batch.some(rows.clone());
+            let kept = kept.as_ref().map(|(kept, inside)| {
+                let own = kept[inside.rows(idx)].iter().map(|row| row - rows.start);
+                RowIndex::new(own.collect(), part.blocks())
+            });
+            self.states_at_once(tape, &part, kept.as_ref(), pass)
         })
     }
 
-    fn states_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&[usize]>, pass: Pass) -> Var {
+    fn states_at_once(&self, tape: &mut Tape<'_>, batch: &Batch, kept: Option<&RowIndex>, pass: Pass) -> Var {
         let learns = self.embeddings.learn(tape);
         let distinct = if self.starts_with_tokens_alone(pass) { batch.distinct() } else { None };
         let (x, spread) = match distinct {
             None => (self.embed(tape, batch), None),
             Some(Distinct { ids, blocks, rows }) => {
-                (self.embedded(tape, vec![(ids, self.embeddings.tokens)], blocks), Some((rows, batch.blocks())))
+                (self.embedded(tape, [(Arc::clone(ids), self.embeddings.tokens)], blocks), Some(rows))
             }
         };
         self.layers(tape, (x, learns), spread, (batch, kept), pass)
@@ -471,7 +470,7 @@ impl Model {
     fn starts_with_tokens_alone(&self, pass: Pass) -> bool {
         let nothing_dropped = pass.dropout.is_none_or(|dropout| dropout.p.get() == 0.0);
         let is_plain = |layer: &Layer| layer.qkv.changes.is_empty();
-        nothing_dropped && self.embeddings.learned.is_none() && self.layers.first().is_some_and(is_plain)
+        nothing_dropped && self.embeddings.learned.is_none() && self.layers.first().is_some_and(|layer| is_plain(layer))
     }
 
     /// `learns`: whether something asks for the gradient by `x`; `spread`: which of its rows is each row of the batch, as in
@@ -480,18 +479,18 @@ impl Model {
         &self,
         tape: &mut Tape<'_>,
         (x, mut learns): (Var, bool),
-        spread: Option<(Arc<[usize]>, Sequences)>,
-        (batch, kept): (&Batch, Option<&[usize]>),
+        spread: Option<&RowIndex>,
+        (batch, kept): (&Batch, Option<&RowIndex>),
         pass: Pass,
     ) -> Var {
         let mut x = drop_at(tape, x, pass.dropout.map(|dropout| dropout.mask(0)));
         for (idx, layer) in self.layers.iter().enumerate() {
             let rows = Rows {
-                sequences: batch.sequences.clone(),
-                spread: spread.clone().filter(|_| idx == 0),
-                kept: kept.filter(|_| idx + 1 == self.layers.len()).map(Arc::from),
+                sequences: batch.sequences().clone(),
+                spread: spread.filter(|_| idx == 0).cloned(),
+                kept: kept.filter(|_| idx + 1 == self.layers.len()).cloned(),
             };
-            let layer = layer.clone();
+            let layer = Arc::clone(layer);
             let forward = move |tape: &mut Tape<'_>, x| layer.forward(tape, x, &rows, (pass.dropout, idx));
             // Without a backward pass nobody asks for what lies between.
             let recompute = idx < pass.recomputed_layers || !tape.is_recording();
@@ -504,29 +503,33 @@ impl Model {
             };
         }
         if let (Some(kept), true) = (kept, self.layers.is_empty()) {
-            x = tape.gather_rows(x, kept.to_vec(), 1);
+            x = tape.gather_rows(x, kept, 1);
         }
         self.final_norm.map_or(x, |norm| tape.norm(x, norm, Format::F32))
     }
 
     fn embed(&self, tape: &mut Tape<'_>, batch: &Batch) -> Var {
         let Embeddings { tokens, learned, .. } = self.embeddings;
-        let mut lookups = vec![(batch.ids.clone(), tokens)];
-        if let (Some([places, types]), Positions::Learned { num_before, num_types }) =
+        let ids = (Arc::clone(batch.ids()), tokens);
+        let (Some([places, types]), Positions::Learned { num_before, num_types }) =
             (learned, self.architecture.positions)
-        {
-            let of_sequence = |rows: Range<usize>| (0..rows.len()).map(|at| (num_before + at) as u32);
-            lookups.push((batch.sequences.iter().flat_map(of_sequence).collect(), places));
-            // A model that knows one type alone is told nothing of pairs.
-            let type_of = |row: usize| batch.types.get(row).map_or(0, |&one| one.min(num_types as u32 - 1));
-            lookups.push(((0..batch.ids.len()).map(type_of).collect(), types));
-        }
+        else {
+            return self.embedded(tape, [ids], batch.blocks());
+        };
+        let of_sequence = |rows: Range<usize>| (0..rows.len()).map(|at| (num_before + at) as u32);
+        // A model that knows one type alone is told nothing of pairs.
+        let type_of = |row: usize| batch.types().get(row).map_or(0, |&one| one.min(num_types as u32 - 1));
+        let lookups = [
+            ids,
+            (batch.sequences().iter().flat_map(of_sequence).collect(), places),
+            ((0..batch.ids().len()).map(type_of).collect(), types),
+        ];
         self.embedded(tape, lookups, batch.blocks())
     }
 
-    fn embedded(&self, tape: &mut Tape<'_>, lookups: Vec<(Vec<u32>, ParameterId)>, blocks: Sequences) -> Var {
+    fn embedded<const N: usize>(&self, tape: &mut Tape<'_>, lookups: [Lookup; N], blocks: &Sequences) -> Var {
         let embedded = tape.embedding(lookups);
-        tape.cut(embedded, blocks);
+        tape.cut(embedded, blocks.clone());
         self.embeddings.norm.map_or(embedded, |norm| tape.norm(embedded, norm, Format::F32))
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::element::{Element, by_format};
 use crate::kernels::{self, Init, Isa, MatMut, MatRef, PackedB};
 use crate::packs::Right;
+use crate::tape::SpareValues;
 use crate::tensor::{Format, Pool, Tensor};
 
 /// The number format of matrix operands. Accumulation and weights are `f32` in all.
@@ -56,11 +57,14 @@ pub enum Device {
     Cpu(Cpu),
 }
 
-/// The processor: a pool of threads and a pool of buffers.
+/// The processor: a pool of threads and what they compute in.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     threads: Arc<ThreadPool>,
     buffers: Arc<Pool>,
+    /// Buffers of a thread.
+    rooms: Arc<Pool>,
+    values: Arc<SpareValues>,
     isa: Isa,
 }
 
@@ -125,7 +129,8 @@ impl Device {
             .num_threads(num_threads)
             .build()
             .map_err(|source| DeviceError::Threads { num_threads, source })?;
-        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), isa: precision.isa()? }))
+        let (isa, rooms) = (precision.isa()?, Arc::new(Pool::of_threads(threads.current_num_threads())));
+        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), rooms, values: Arc::default(), isa }))
     }
 
     /// The precision of matrix work.
@@ -216,6 +221,17 @@ impl Device {
     pub(crate) fn stale_in(&self, format: Format, rows: usize, cols: usize) -> Tensor {
         let Self::Cpu(cpu) = self;
         Tensor::stale(&cpu.buffers, rows, cols, format)
+    }
+
+    /// A matrix of unspecified content for the calling thread, which drops it.
+    pub(crate) fn room(&self, format: Format, rows: usize, cols: usize) -> Tensor {
+        let Self::Cpu(cpu) = self;
+        Tensor::stale(&cpu.rooms, rows, cols, format)
+    }
+
+    pub(crate) fn spare_values(&self) -> &Arc<SpareValues> {
+        let Self::Cpu(cpu) = self;
+        &cpu.values
     }
 
     /// A matrix of ones.

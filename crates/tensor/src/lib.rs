@@ -25,6 +25,7 @@ pub use ops::adapter::{LowRank, Rescale, Sparse};
 pub use ops::attention::{AttentionShape, Rotary};
 pub use ops::dropout::DropoutMask;
 pub use ops::norm::{Norm, NormKind};
+pub use ops::rows::RowIndex;
 pub use optimizer::{AdamW, AdamWConfig, Moments};
 pub use parameters::{Gradients, ParameterId, ParameterSpec, Parameters};
 pub use tape::{Backprop, Op, Tape, Var};

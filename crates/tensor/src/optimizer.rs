@@ -46,6 +46,8 @@ pub struct AdamW {
     config: AdamWConfig,
     moments: Moments,
     segments: Vec<Segment>,
+    /// Room for the sums of squares of blocks of gradients.
+    squares: Vec<f64>,
 }
 
 /// Weights that lie side by side and are updated alike.
@@ -75,7 +77,7 @@ impl AdamW {
         assert!(moments.first.len() == n && moments.second.len() == n, "moments have the layout of the parameters");
         let segments = parameters.segments().map(|(range, decay)| Segment { end: range.end, decay, rate: 1.0 });
         let segments = segments.collect();
-        Self { config, moments, segments }
+        Self { config, moments, segments, squares: vec![0.0; n.div_ceil(ELEMENTS_PER_JOB)] }
     }
 
     /// The same with a factor of the learning rate for each parameter that is not frozen, in order. What has the factor 0 is frozen: its weights
@@ -105,7 +107,7 @@ impl AdamW {
     ) -> f64 {
         let gradients = gradients.flat(parameters);
         self.clear_frozen(gradients);
-        let norm = global_norm(device, gradients);
+        let norm = global_norm(device, gradients, &mut self.squares);
         // Memory that was never written to is written first: to read it before would cost a second page fault and both cores'
         // attention, for each page.
         let is_first = self.moments.num_steps == 0;
@@ -159,10 +161,10 @@ fn pieces(
     })
 }
 
-fn global_norm(device: &Device, gradients: &[f32]) -> f64 {
-    let blocks = gradients.par_chunks(ELEMENTS_PER_JOB);
-    let partial: Vec<f64> = device.install(|| blocks.map(|block| f64::from(square_sum(block))).collect());
-    partial.iter().sum::<f64>().sqrt()
+fn global_norm(device: &Device, gradients: &[f32], squares: &mut [f64]) -> f64 {
+    let blocks = gradients.par_chunks(ELEMENTS_PER_JOB).zip(&mut *squares);
+    device.install(|| blocks.for_each(|(block, square)| *square = f64::from(square_sum(block))));
+    squares.iter().sum::<f64>().sqrt()
 }
 
 /// The numbers of one step.

@@ -1,6 +1,10 @@
 //! What was computed, in order, so that gradients can be computed backwards.
 
-use std::ops::Range;
+use std::fmt::{Debug, Formatter, Result};
+use std::sync::{Arc, Mutex};
+
+use smallbox::space::S16;
+use smallbox::{SmallBox, smallbox};
 
 use crate::device::Device;
 use crate::ops::{Sequences, for_ranges};
@@ -19,7 +23,8 @@ pub trait Op: Send {
 
 struct Node {
     value: Tensor,
-    op: Option<Box<dyn Op>>,
+    /// In the node itself, where it is small.
+    op: Option<SmallBox<dyn Op, S16>>,
     /// Blocks of rows that gradients by parameters are summed over one by one; `None` is all rows at once.
     blocks: Option<Sequences>,
 }
@@ -30,12 +35,47 @@ impl Node {
     }
 }
 
+/// The values of a tape and the gradients by them.
+struct Values {
+    nodes: Vec<Node>,
+    grads: Vec<Option<Tensor>>,
+    home: Arc<SpareValues>,
+}
+
+/// Memory of tapes that are done, for those after them.
+#[derive(Default)]
+pub(crate) struct SpareValues(Mutex<Vec<Memory>>);
+
+type Memory = (Vec<Node>, Vec<Option<Tensor>>);
+
+impl Values {
+    fn new(home: &Arc<SpareValues>) -> Self {
+        let (nodes, grads) = home.0.lock().expect("no holder panics").pop().unwrap_or_default();
+        Self { nodes, grads, home: Arc::clone(home) }
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        self.nodes.clear();
+        self.grads.clear();
+        let memory = (std::mem::take(&mut self.nodes), std::mem::take(&mut self.grads));
+        self.home.0.lock().expect("no holder panics").push(memory);
+    }
+}
+
+impl Debug for SpareValues {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("SpareValues")
+    }
+}
+
 /// A forward computation over fixed parameters. With gradients to add to, it can be run backwards.
 pub struct Tape<'a> {
     device: &'a Device,
     parameters: &'a Parameters,
     gradients: Option<&'a mut Gradients>,
-    nodes: Vec<Node>,
+    values: Values,
     record: bool,
     /// Whether weights are kept packed for other passes over the same weights.
     keeps_packs: bool,
@@ -44,7 +84,14 @@ pub struct Tape<'a> {
 impl<'a> Tape<'a> {
     /// A tape that can be run backwards; what it finds is added to `gradients`.
     pub fn recording(device: &'a Device, parameters: &'a Parameters, gradients: &'a mut Gradients) -> Self {
-        Self { device, parameters, gradients: Some(gradients), nodes: Vec::new(), record: true, keeps_packs: false }
+        Self {
+            device,
+            parameters,
+            gradients: Some(gradients),
+            values: Values::new(device.spare_values()),
+            record: true,
+            keeps_packs: false,
+        }
     }
 
     /// The same, for one of several passes before the weights change: they are packed once for all.
@@ -55,23 +102,29 @@ impl<'a> Tape<'a> {
 
     /// A tape for the forward pass alone. It keeps weights packed, for others after it.
     pub fn inference(device: &'a Device, parameters: &'a Parameters) -> Self {
-        Self { device, parameters, gradients: None, nodes: Vec::new(), record: false, keeps_packs: true }
+        Self {
+            device,
+            parameters,
+            gradients: None,
+            values: Values::new(device.spare_values()),
+            record: false,
+            keeps_packs: true,
+        }
     }
 
-    /// A value in f32 of which `part(tape, i)` computes the rows `ranges[i]`, which follow one another from row 0 on, each on a
-    /// tape of its own, side by side. What small parts compute stays in the cache of the core that computes it.
+    /// A value in f32 of which `part(tape, i)` computes the rows of range `i`, each on a tape of its own, side by side. What small parts compute stays in the cache of the core that computes it.
     ///
     /// # Panics
     /// When the tape records, or when a part has other rows or columns.
     pub fn side_by_side(
         &mut self,
-        ranges: &[Range<usize>],
+        ranges: &Sequences,
         cols: usize,
         part: impl Fn(&mut Tape<'a>, usize) -> Var + Sync,
     ) -> Var {
         assert!(!self.record, "only a forward pass goes part by part");
         let (device, parameters) = (self.device, self.parameters);
-        let mut y = device.stale(ranges.last().map_or(0, |last| last.end), cols);
+        let mut y = device.stale(ranges.num_rows(), cols);
         for_ranges(device, y.host_mut(), cols, ranges, |idx, rows| {
             let mut tape = Tape::inference(device, parameters);
             let out = part(&mut tape, idx);
@@ -82,8 +135,8 @@ impl<'a> Tape<'a> {
 
     /// Puts an input on the tape. No gradient flows beyond it.
     pub fn input(&mut self, value: Tensor) -> Var {
-        self.nodes.push(Node { value, op: None, blocks: None });
-        Var(self.nodes.len() - 1)
+        self.values.nodes.push(Node { value, op: None, blocks: None });
+        Var(self.values.nodes.len() - 1)
     }
 
     /// Cuts the rows of `var`, and of all that is computed from them row by row, into blocks. Gradients by parameters
@@ -94,12 +147,12 @@ impl<'a> Tape<'a> {
     /// When the blocks do not cover the rows.
     pub fn cut(&mut self, var: Var, blocks: Sequences) {
         assert_eq!(blocks.num_rows(), self.value(var).rows(), "blocks cover the rows");
-        self.nodes[var.0].blocks = Some(blocks);
+        self.values.nodes[var.0].blocks = Some(blocks);
     }
 
     /// The value of `var`.
     pub fn value(&self, var: Var) -> &Tensor {
-        &self.nodes[var.0].value
+        &self.values.nodes[var.0].value
     }
 
     /// Whether the tape can be run backwards.
@@ -128,12 +181,12 @@ impl<'a> Tape<'a> {
 
     /// As [`Backprop::blocks`].
     pub(crate) fn blocks(&self, var: Var) -> Sequences {
-        self.nodes[var.0].blocks()
+        self.values.nodes[var.0].blocks()
     }
 
     /// A value, and the gradients that are added to on a tape that records.
     pub(crate) fn value_and_gradients(&mut self, var: Var) -> (&Tensor, Option<&mut Gradients>) {
-        (&self.nodes[var.0].value, self.gradients.as_deref_mut().filter(|_| self.record))
+        (&self.values.nodes[var.0].value, self.gradients.as_deref_mut().filter(|_| self.record))
     }
 
     pub(crate) fn push(&mut self, value: Tensor, op: impl Op + 'static) -> Var {
@@ -142,37 +195,37 @@ impl<'a> Tape<'a> {
 
     /// Puts a value on the tape whose row `i` depends on row `i` of `like` alone, or on its sequence.
     pub(crate) fn push_like(&mut self, like: Var, value: Tensor, op: impl Op + 'static) -> Var {
-        let blocks = self.nodes[like.0].blocks.clone();
+        let blocks = self.values.nodes[like.0].blocks.clone();
         self.push_cut(value, op, blocks)
     }
 
     pub(crate) fn push_cut(&mut self, value: Tensor, op: impl Op + 'static, blocks: Option<Sequences>) -> Var {
-        let op: Option<Box<dyn Op>> = if self.record { Some(Box::new(op)) } else { None };
-        self.nodes.push(Node { value, op, blocks });
-        Var(self.nodes.len() - 1)
+        let op: Option<SmallBox<dyn Op, S16>> = if self.record { Some(smallbox!(op)) } else { None };
+        self.values.nodes.push(Node { value, op, blocks });
+        Var(self.values.nodes.len() - 1)
     }
 
     /// Computes `part(x)` and keeps nothing between. Where the tape records, the backward pass computes it again
     /// (activation checkpointing, Chen et al. 2016): less memory for one more forward pass, and not a bit of difference.
     pub fn recomputed(&mut self, x: Var, part: impl Fn(&mut Tape<'_>, Var) -> Var + Send + 'static) -> Var {
-        let (start, record) = (self.nodes.len(), std::mem::replace(&mut self.record, false));
+        let (start, record) = (self.values.nodes.len(), std::mem::replace(&mut self.record, false));
         let y = part(self, x);
         self.record = record;
-        assert_eq!(y.0 + 1, self.nodes.len(), "a part ends with its result");
-        let Some(Node { value, blocks, .. }) = self.nodes.pop() else { return x };
-        self.nodes.truncate(start);
-        self.push_cut(value, Recomputed { x, part: Box::new(part) }, blocks)
+        assert_eq!(y.0 + 1, self.values.nodes.len(), "a part ends with its result");
+        let Some(Node { value, blocks, .. }) = self.values.nodes.pop() else { return x };
+        self.values.nodes.truncate(start);
+        self.push_cut(value, Recomputed { x, part }, blocks)
     }
 
     /// Computes `part(x)` for the forward pass alone: no gradient flows into it.
     pub fn unrecorded(&mut self, x: Var, part: impl FnOnce(&mut Self, Var) -> Var) -> Var {
-        let (start, record) = (self.nodes.len(), std::mem::replace(&mut self.record, false));
+        let (start, record) = (self.values.nodes.len(), std::mem::replace(&mut self.record, false));
         let y = part(self, x);
         self.record = record;
-        assert_eq!(y.0 + 1, self.nodes.len(), "a part ends with its result");
-        let Some(node) = self.nodes.pop() else { return x };
-        self.nodes.truncate(start);
-        self.nodes.push(node);
+        assert_eq!(y.0 + 1, self.values.nodes.len(), "a part ends with its result");
+        let Some(node) = self.values.nodes.pop() else { return x };
+        self.values.nodes.truncate(start);
+        self.values.nodes.push(node);
         Var(start)
     }
 
@@ -183,7 +236,7 @@ impl<'a> Tape<'a> {
     pub fn backward(self, loss: Var) {
         assert_eq!(self.value(loss).rows() * self.value(loss).cols(), 1, "a loss is a scalar");
         let seed = self.device.ones(1, 1);
-        self.backward_with(loss, seed, &[]);
+        self.run_back(loss, seed);
     }
 
     /// Runs the tape backwards from the gradient `seed` by `output` and returns the gradient by each of `inputs`.
@@ -191,19 +244,28 @@ impl<'a> Tape<'a> {
     /// # Panics
     /// When the tape does not record.
     pub fn backward_with(self, output: Var, seed: Tensor, inputs: &[Var]) -> Vec<Tensor> {
-        let Self { device, parameters, gradients: Some(gradients), mut nodes, record: true, keeps_packs } = self else {
+        let device = self.device;
+        let mut values = self.run_back(output, seed);
+        let mut grad = |var: &Var| values.grads[var.0].take().unwrap_or_else(|| device.zeros(0, 0));
+        inputs.iter().map(&mut grad).collect()
+    }
+
+    /// Runs the tape backwards; what is left are the gradients by inputs.
+    fn run_back(self, output: Var, seed: Tensor) -> Values {
+        let Self { device, parameters, gradients: Some(gradients), mut values, record: true, keeps_packs } = self
+        else {
             panic!("only a recording tape runs backwards")
         };
-        let mut grads: Vec<Option<Tensor>> = nodes.iter().map(|_| None).collect();
-        grads[output.0] = Some(seed);
-        while let Some(Node { value, op, .. }) = nodes.pop() {
+        values.grads.resize_with(values.nodes.len(), || None);
+        values.grads[output.0] = Some(seed);
+        while let Some(Node { value, op, .. }) = values.nodes.pop() {
             let Some(op) = op else { continue };
+            let Values { nodes, grads, .. } = &mut values;
             let Some(grad) = grads[nodes.len()].take() else { continue };
-            let mut backprop =
-                Backprop { device, parameters, gradients, nodes: &nodes, grads: &mut grads, keeps_packs };
+            let mut backprop = Backprop { device, parameters, gradients, nodes, grads, keeps_packs };
             op.backward(&mut backprop, &value, grad);
         }
-        inputs.iter().map(|var| grads[var.0].take().unwrap_or_else(|| device.zeros(0, 0))).collect()
+        values
     }
 }
 
@@ -264,7 +326,7 @@ impl<'a> Backprop<'a> {
 
 struct Recomputed<F> {
     x: Var,
-    part: Box<F>,
+    part: F,
 }
 
 impl<F: Fn(&mut Tape<'_>, Var) -> Var + Send> Op for Recomputed<F> {
@@ -272,9 +334,9 @@ impl<F: Fn(&mut Tape<'_>, Var) -> Var + Send> Op for Recomputed<F> {
         let mut tape = Tape::recording(backprop.device, backprop.parameters, backprop.gradients)
             .keeping_packs(backprop.keeps_packs);
         let x = tape.input(backprop.device.copy(&backprop.nodes[self.x.0].value));
-        tape.nodes[x.0].blocks.clone_from(&backprop.nodes[self.x.0].blocks);
+        tape.values.nodes[x.0].blocks.clone_from(&backprop.nodes[self.x.0].blocks);
         let y = (self.part)(&mut tape, x);
-        let dx = tape.backward_with(y, grad, &[x]);
+        let dx = tape.run_back(y, grad).grads[x.0].take();
         dx.into_iter().for_each(|dx| backprop.give(self.x, dx));
     }
 }

@@ -8,48 +8,76 @@ use half::bf16;
 use crate::element::{Element, Line, Lines, by_format};
 use crate::kernels::{MatMut, MatRef};
 
-/// Free buffers, so that steps stop allocating after the first few. A thread gets back what it gave, if it can: those
-/// buffers are still in the cache of its core.
-#[derive(Debug, Default)]
-pub(crate) struct Pool([Mutex<Shelf>; NUM_SHELVES]);
+/// Free buffers, so that a step takes those of the steps before it.
+#[derive(Debug)]
+pub(crate) enum Pool {
+    /// Any thread may take a buffer. One gets back what it gave, if it can: those are still in the cache of its core.
+    Shared(Mutex<Shelf>),
+    /// A shelf for each thread. What one thread lacks all get: which of them does the work that needs the most is up to who
+    /// comes first.
+    OfThreads(Box<[Mutex<Shelf>]>),
+}
 
-/// Free buffers by length in lines. Lengths are rounded up to one of eight in each octave: batches differ in size, and a pool of
-/// every size that ever was would grow without end.
-type Shelf = BTreeMap<usize, Vec<Lines>>;
+/// Free buffers, and who gave them, by length in lines. Lengths are rounded up: batches differ in size, and a pool of every size
+/// that ever was would grow without end.
+type Shelf = BTreeMap<usize, Vec<(usize, Lines)>>;
 
-/// Threads beyond as many share shelves.
-const NUM_SHELVES: usize = 16;
-
-/// Lines of a buffer from which on it may be up to twice as long as asked for, so that batches of unlike sizes need fewer of
-/// them. Smaller ones, which a core's cache can hold, keep to their size.
-const LARGE: usize = 1 << 12;
-
-/// The length of the buffer that holds `len` lines.
+/// The length of the buffer that holds `len` lines. What is never written to takes no memory.
 fn size_class(len: usize) -> usize {
-    let step = (len.next_power_of_two() / 16).max(4);
-    len.next_multiple_of(step)
+    len.next_power_of_two().max(4)
+}
+
+fn this_thread() -> usize {
+    rayon::current_thread_index().unwrap_or(0)
+}
+
+fn open(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
+    shelf.lock().expect("no holder panics")
+}
+
+/// A buffer of some length, of this thread if there is one.
+fn find(shelf: &mut Shelf, len: usize) -> Option<Lines> {
+    let free = shelf.get_mut(&len)?;
+    let own = free.iter().rposition(|(giver, _)| *giver == this_thread());
+    Some(free.swap_remove(own.or(free.len().checked_sub(1))?).1)
 }
 
 impl Pool {
-    /// The shelf of this thread, then those of the others.
-    fn shelves(&self) -> impl Iterator<Item = MutexGuard<'_, Shelf>> {
-        let own = rayon::current_thread_index().unwrap_or(0);
-        (own..own + NUM_SHELVES).map(|idx| self.0[idx % NUM_SHELVES].lock().expect("no holder panics"))
+    pub(crate) fn of_threads(num_threads: usize) -> Self {
+        Self::OfThreads((0..num_threads).map(|_| Mutex::default()).collect())
     }
 
     fn take(&self, len: usize) -> Lines {
         let class = size_class(len);
-        let longest = if class < LARGE { class } else { 2 * class };
-        let free = [class, longest].into_iter().find_map(|last| {
-            self.shelves().find_map(|mut shelf| shelf.range_mut(class..=last).find_map(|(_, free)| free.pop()))
-        });
-        free.unwrap_or_else(|| Lines::new(class))
+        match self {
+            Self::Shared(shelf) => find(&mut open(shelf), class),
+            Self::OfThreads(shelves) => {
+                let own = this_thread() % shelves.len();
+                let found = find(&mut open(&shelves[own]), class);
+                if found.is_none() {
+                    for (idx, shelf) in shelves.iter().enumerate().filter(|(idx, _)| *idx != own) {
+                        open(shelf).entry(class).or_default().push((idx, Lines::new(class)));
+                    }
+                }
+                found
+            }
+        }
+        .unwrap_or_else(|| Lines::new(class))
     }
 
     fn give(&self, buffer: Lines) {
-        if let Some(mut shelf) = self.shelves().next() {
-            shelf.entry(buffer.len()).or_default().push(buffer);
-        }
+        let giver = this_thread();
+        let shelf = match self {
+            Self::Shared(shelf) => shelf,
+            Self::OfThreads(shelves) => &shelves[giver % shelves.len()],
+        };
+        open(shelf).entry(buffer.len()).or_default().push((giver, buffer));
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self::Shared(Mutex::default())
     }
 }
 
@@ -106,7 +134,7 @@ impl Tensor {
     /// When the matrix has more than one.
     pub fn scalar(&self) -> f32 {
         assert_eq!(self.rows * self.cols, 1, "a scalar has one element");
-        self.to_vec()[0]
+        by_format!(self.format, T => T::all(self)[0].get())
     }
 
     pub(crate) fn host(&self) -> &[f32] {
@@ -167,20 +195,38 @@ mod tests {
     #[test]
     fn buffers_come_back_for_any_length_of_their_class() {
         let pool = Arc::new(Pool::default());
+        let num_free = || match &*pool {
+            Pool::Shared(shelf) => open(shelf).values().map(Vec::len).sum::<usize>(),
+            Pool::OfThreads(_) => unreachable!("it is shared"),
+        };
         drop(Tensor::stale(&pool, 100, 100, Format::F32));
+        assert_eq!(num_free(), 1);
         let again = Tensor::stale(&pool, 99, 101, Format::F32);
-        assert!(pool.shelves().all(|shelf| shelf.values().all(Vec::is_empty)), "the free buffer was taken");
+        assert_eq!(num_free(), 0, "the free buffer was taken");
         assert_eq!(again.host().len(), 9999);
+        assert_eq!(again.data.len(), 1024);
         drop(again);
-        let small = Tensor::stale(&pool, 9_999, 1, Format::Bf16);
-        assert_eq!(small.data.len(), size_class(313), "a small buffer is of its class");
-        drop(Tensor::stale(&pool, 1000, 1000, Format::F32));
-        let half = Tensor::stale(&pool, 1000, 505, Format::F32);
-        assert_eq!(half.data.len(), size_class(62_500), "a large one may be twice as large");
-        let less = Tensor::stale(&pool, 1000, 495, Format::F32);
-        assert_eq!(less.data.len(), size_class(30_938), "and no more");
-        for len in [1, 63, 64, 1000, 123_457] {
-            assert!((len..=len + len / 8 + 64).contains(&size_class(len)), "{len}");
-        }
+        let narrow = Tensor::stale(&pool, 16_384, 1, Format::Bf16);
+        assert_eq!((narrow.data.len(), num_free()), (512, 1), "another class");
+    }
+
+    #[test]
+    fn what_one_thread_lacks_all_get() {
+        let pool = Arc::new(Pool::of_threads(3));
+        let free = || match &*pool {
+            Pool::OfThreads(shelves) => {
+                shelves.iter().map(|shelf| open(shelf).values().map(Vec::len).sum()).collect::<Vec<usize>>()
+            }
+            Pool::Shared(_) => unreachable!("it is of threads"),
+        };
+        let two = [0; 2].map(|_| Tensor::stale(&pool, 10, 100, Format::F32));
+        assert_eq!(free(), [0, 2, 2]);
+        drop(two);
+        assert_eq!(free(), [2; 3]);
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        threads.broadcast(|_| assert_eq!(Tensor::stale(&pool, 9, 100, Format::F32).data.len(), 64));
+        assert_eq!(free(), [2; 3], "each thread has its own");
+        drop(Tensor::stale(&pool, 11, 100, Format::F32));
+        assert_eq!(free(), [3; 3], "another class");
     }
 }

@@ -164,9 +164,9 @@ pub(crate) fn batch_indices(num_examples: usize, batch_size: usize, step: u64, s
 fn task_loss(model: &Model, tape: &mut Tape<'_>, batch: &[&EncodedExample], dropout: Dropout) -> (Var, usize) {
     let (packed, positions) = pack(batch);
     let pass = Pass { dropout: Some(dropout), ..Pass::default() };
-    let states = model.read(tape, &packed, &model.head().reading(&positions), pass);
+    let states = model.read(tape, &packed, &model.head().reading(&packed, &positions), pass);
     let logits = model.classify(tape, states, Some(dropout));
-    (target_loss(tape, logits, batch), packed.ids.len())
+    (target_loss(tape, logits, batch), packed.ids().len())
 }
 
 /// The mean loss of logits against the answers to examples.
@@ -193,9 +193,9 @@ pub(crate) fn pack(batch: &[&EncodedExample]) -> (Batch, Vec<usize>) {
             let (len, from) = (example.ids.len(), example.second_from.unwrap_or(usize::MAX));
             (0..len).map(move |at| u32::from(at >= from))
         };
-        packed.types = batch.iter().flat_map(types).collect();
+        packed = packed.with_types(batch.iter().flat_map(types).collect::<Vec<u32>>());
     }
-    let starts = packed.sequences.iter().map(|rows| rows.start);
+    let starts = packed.sequences().iter().map(|rows| rows.start);
     let positions = starts.zip(batch).flat_map(|(start, example)| example.positions.iter().map(move |at| start + at));
     let positions = positions.collect();
     (packed, positions)
@@ -240,7 +240,7 @@ fn read_batch(model: &Model, device: &Device, batch: &[EncodedExample], read: &R
     let (packed, positions) = pack(&refs);
     let (cols, values) = device.install(|| {
         let mut tape = Tape::inference(device, model.parameters());
-        let states = model.read(&mut tape, &packed, &model.head().reading(&positions), Pass::default());
+        let states = model.read(&mut tape, &packed, &model.head().reading(&packed, &positions), Pass::default());
         let rows = read(&mut tape, states);
         (tape.value(rows).cols(), tape.value(rows).to_vec())
     });

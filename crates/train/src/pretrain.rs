@@ -644,7 +644,7 @@ fn find_tokens(
         let mut tape =
             Tape::recording(worker.device, worker.model.parameters(), worker.gradients).keeping_packs(is_cut);
         let Exercise { batch, positions, targets, .. } = &exercise;
-        let states = worker.model.read(&mut tape, batch, &worker.model.head().reading(positions), pass);
+        let states = worker.model.read(&mut tape, batch, &worker.model.head().reading(batch, positions), pass);
         let scale = match &scales {
             None => Scale::Same(weight as f32 / num_asked as f32),
             Some(scales) => Scale::Each(&scales[asked]),
@@ -718,12 +718,12 @@ fn source_loss(
             config.objective(config.mlm.mask_prob.to).exercise(specials, &terms, &sequences, stream, batch as u64);
         device.install(|| {
             let mut tape = Tape::inference(device, model.parameters());
-            let asked = model.head().reading(&exercise.positions);
+            let asked = model.head().reading(&exercise.batch, &exercise.positions);
             let states = model.read(&mut tape, &exercise.batch, &asked, Pass::default());
             model.token_loss(&mut tape, states, &exercise.targets, Scale::Same(1.0), &mut found);
         });
         num_asked += exercise.targets.len();
-        num_tokens += exercise.batch.ids.len() as u64;
+        num_tokens += exercise.batch.ids().len() as u64;
     }
     Ok((found, num_asked))
 }

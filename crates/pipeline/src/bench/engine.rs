@@ -1,5 +1,7 @@
 //! Products, operations, whole steps.
 
+use std::sync::Arc;
+
 use arable_core::Seed;
 use arable_model::{Batch, Head, Model, Pass, Pooling};
 use arable_tensor::kernels::Init;
@@ -83,9 +85,9 @@ impl Bench<'_> {
         self.operation("gated GELU", passes as f64, "B", &parameters, (inside, n, 2 * inner), |tape, x| {
             tape.gated(x, Activation::Gelu)
         });
-        let ids: Vec<u32> = (0..n).map(|i| (i * 7919 % vocab) as u32).collect();
+        let ids: Arc<[u32]> = (0..n).map(|i| (i * 7919 % vocab) as u32).collect();
         self.operation("embedding", bytes(5 * n * h), "B", &parameters, (wide, 1, 1), |tape, _| {
-            tape.embedding(vec![(ids.clone(), table)])
+            tape.embedding([(Arc::clone(&ids), table)])
         });
         let lengths = (0..n).step_by(length).map(|start| length.min(n - start));
         let sequences = Sequences::of_lengths(lengths);
@@ -166,7 +168,7 @@ impl Bench<'_> {
         let (mut model, batch, positions, targets) = self.batch();
         let mut optimizer = AdamW::new(AdamWConfig::default(), model.parameters());
         let mut gradients = Gradients::zeros(model.parameters());
-        let (num_parameters, asked) = (model.parameters().num_elements(), model.head().reading(&positions));
+        let (num_parameters, asked) = (model.parameters().num_elements(), model.head().reading(&batch, &positions));
         let step = move || {
             device.install(|| {
                 let mut tape = Tape::recording(&device, model.parameters(), &mut gradients);
@@ -187,12 +189,12 @@ impl Bench<'_> {
         let (mut model, (_, batch, ..)) = (Model::new(self.architecture.clone(), head, Seed(1)), self.batch());
         let mut optimizer = AdamW::new(AdamWConfig::default(), model.parameters());
         let mut gradients = Gradients::zeros(model.parameters());
-        let targets: Vec<u32> = (0..batch.sequences.len() as u32).map(|i| i % 3).collect();
-        let tokens = batch.ids.len() as f64;
+        let targets: Vec<u32> = (0..batch.sequences().len() as u32).map(|i| i % 3).collect();
+        let tokens = batch.ids().len() as f64;
         self.time("finetune", "sequence classifier, whole step", tokens, "token", || {
             device.install(|| {
                 let mut tape = Tape::recording(device, model.parameters(), &mut gradients);
-                let states = model.read(&mut tape, &batch, &head.reading(&[]), Pass::default());
+                let states = model.read(&mut tape, &batch, &head.reading(&batch, &[]), Pass::default());
                 let logits = model.classify(&mut tape, states, None);
                 let loss = tape.cross_entropy(logits, &targets);
                 tape.backward(loss);
@@ -205,7 +207,7 @@ impl Bench<'_> {
     pub(super) fn inference(&mut self) {
         let device = self.device;
         let (model, batch, ..) = self.batch();
-        let tokens = batch.ids.len() as f64;
+        let tokens = batch.ids().len() as f64;
         self.time("inference", "encoder", tokens, "token", || {
             device.install(|| {
                 let mut tape = Tape::inference(device, model.parameters());

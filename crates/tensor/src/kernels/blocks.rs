@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use half::bf16;
 use rayon::ThreadPool;
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use super::isa::Isa;
 use super::matmul::{Grid, Init, Output, each_job};
@@ -217,9 +216,8 @@ pub(super) fn product(isa: Isa, c: MatMut, init: Init, a: MatRef, b: MatRef, poo
         Some(pool) if a.layout == Layout::Transposed && (2..=MAX_PARTS).contains(&num_parts) => {
             let height = c.rows.div_ceil(num_parts).next_multiple_of(PANEL);
             let num_cols = c.cols;
-            let parts: Vec<(usize, MatMut)> = (0..).step_by(height).zip(c.split_rows(height)).collect();
             pool.install(|| {
-                parts.into_par_iter().with_max_len(1).for_each(|(start, c)| {
+                c.for_parts(height, &|start, c| {
                     let rows = start..start + c.rows;
                     slices(isa, c, init.some_rows(start, num_cols), a.some_rows(rows), b, None);
                 });
@@ -237,7 +235,7 @@ fn slices(isa: Isa, mut c: MatMut, init: Init, a: MatRef, b: MatRef, pool: Optio
         let steps = step..k.min(step + slice);
         let init = if step == 0 { init } else { Init::Add };
         let (a, b) = (a.t().some_rows(steps.clone()).t(), b.some_rows(steps));
-        scratch::with(&scratch::RIGHT, packed_lines(isa, b.cols, b.rows), |right| {
+        scratch::RIGHT.with(packed_lines(isa, b.cols, b.rows), |right| {
             pack_right(isa, b, right, pool);
             product_packed(isa, c.reborrow(), init, a, right, pool);
         });
@@ -266,7 +264,7 @@ pub(super) fn product_packed(
     if readable(packing, a) || grid.col_tiles() == 1 && a.layout == Layout::Normal {
         return run(None);
     }
-    scratch::with(&scratch::LEFT, packing.lines(a.rows, a.cols), |left| {
+    scratch::LEFT.with(packing.lines(a.rows, a.cols), |left| {
         pack_all(packing, order_of_left(isa, a), a, left, pool);
         run(Some(Panels::whole(packing, left, a.cols)));
     });
@@ -303,7 +301,7 @@ impl Product<'_> {
         let depth = if self.c.narrow { k.next_multiple_of(DEPTH) } else { packing.chunk_of(k) };
         let in_place = if readable(packing, self.a) { rows.start + rows.len() / PANEL * PANEL } else { rows.start };
         let to_pack = if self.left.is_some() { rows.end..rows.end } else { in_place..rows.end };
-        scratch::with(&scratch::ROWS, packing.lines(to_pack.len(), depth), |local| {
+        scratch::ROWS.with(packing.lines(to_pack.len(), depth), |local| {
             for step in (0..k).step_by(depth) {
                 let steps = step..k.min(step + depth);
                 let packed = self.left.unwrap_or_else(|| self.pack_rows(to_pack.clone(), steps.clone(), local));

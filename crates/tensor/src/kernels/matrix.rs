@@ -159,16 +159,34 @@ impl<'a> MatMut<'a> {
     }
 }
 
-impl<'a> MatMut<'a> {
-    /// Parts of `height` rows, the last one of what is left.
-    pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
+impl MatMut<'_> {
+    /// Calls `job(first row, rows)` on parts of `height` rows, the last one of what is left, each on a thread of its own where
+    /// there are as many.
+    pub(super) fn for_parts(self, height: usize, job: &(impl Fn(usize, MatMut<'_>) + Sync)) {
+        fn from(c: MatMut<'_>, first: usize, height: usize, job: &(impl Fn(usize, MatMut<'_>) + Sync)) {
+            if c.rows <= height {
+                return job(first, c);
+            }
+            let (part, rest) = c.split_at_row(height);
+            rayon::join(|| job(first, part), || from(rest, first + height, height, job));
+        }
+        from(self, 0, height, job);
+    }
+
+    fn split_at_row(self, row: usize) -> (Self, Self) {
         let Self { data, rows, cols, stride } = self;
-        let part = |(idx, data)| Self { data, rows: height.min(rows - idx * height), cols, stride };
-        let parts: Vec<ElementsMut<'a>> = match data {
-            ElementsMut::F32(data) => data.chunks_mut(height * stride).map(ElementsMut::F32).collect(),
-            ElementsMut::Bf16(data) => data.chunks_mut(height * stride).map(ElementsMut::Bf16).collect(),
+        let at = row * stride;
+        let (first, second) = match data {
+            ElementsMut::F32(data) => {
+                let (first, second) = data.split_at_mut(at);
+                (ElementsMut::F32(first), ElementsMut::F32(second))
+            }
+            ElementsMut::Bf16(data) => {
+                let (first, second) = data.split_at_mut(at);
+                (ElementsMut::Bf16(first), ElementsMut::Bf16(second))
+            }
         };
-        parts.into_iter().take(rows.div_ceil(height)).enumerate().map(part).collect()
+        (Self { data: first, rows: row, cols, stride }, Self { data: second, rows: rows - row, cols, stride })
     }
 }
 

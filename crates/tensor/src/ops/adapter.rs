@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::device::Device;
 use crate::element::{Element, by_format};
 use crate::kernels::{Init, MatMut, MatRef};
-use crate::ops::{add_to_row, for_elements, for_rows, in_jobs};
+use crate::ops::{add_to_row, for_elements, for_rows};
 use crate::parameters::{ParameterId, Parameters};
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
@@ -235,12 +235,13 @@ impl Op for LowRankOp {
 /// The sum over rows, block after block and job after job, of what `add` makes of each row.
 fn sum_of_rows(backprop: &mut Backprop<'_>, (like, id): (Var, ParameterId), add: impl Fn(usize, &mut [f32]) + Sync) {
     let device = backprop.device;
-    let jobs: Vec<Range<usize>> = backprop.blocks(like).iter().flat_map(in_jobs).collect();
+    let blocks = backprop.blocks(like);
+    let jobs = blocks.jobs();
     let Some(sum) = backprop.gradient(id) else { return };
-    let mut partial = vec![0.0; jobs.len() * sum.len()];
-    let work = partial.par_chunks_mut(sum.len().max(1)).zip(&jobs);
-    device.install(|| work.for_each(|(partial, rows)| rows.clone().for_each(|row| add(row, partial))));
-    partial.chunks_exact(sum.len().max(1)).for_each(|partial| add_to_row(sum, partial));
+    let mut partial = device.zeros(jobs.len(), sum.len());
+    let work = partial.host_mut().par_chunks_mut(sum.len().max(1)).enumerate();
+    device.install(|| work.for_each(|(job, partial)| jobs.rows(job).for_each(|row| add(row, partial))));
+    partial.host().chunks_exact(sum.len().max(1)).for_each(|partial| add_to_row(sum, partial));
 }
 
 impl Op for RescaleOp {

@@ -13,7 +13,7 @@ use crate::kernels::{Init, MatMut, MatRef, rotate_heads, softmax, softmax_backwa
 use crate::ops::{Sequences, for_ranges};
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
-use crate::tensor::Tensor;
+use crate::tensor::{Format, Tensor};
 
 /// Queries whose scores exist at a time.
 const BLOCK: usize = 128;
@@ -120,9 +120,8 @@ impl Tape<'_> {
         assert_eq!(input.cols(), shape.num_cols(), "heads fill the columns");
         let hidden = shape.num_heads * shape.head_dim;
         let mut output = device.stale_in(input.format(), input.rows(), hidden);
-        let ranges: Vec<_> = sequences.iter().collect();
-        by_format!(input.format(), T => for_ranges(device, T::all_mut(&mut output), hidden, &ranges, |idx, output| {
-            let sequence = Sequence::new::<T>(device, shape, input, &ranges[idx]);
+        by_format!(input.format(), T => for_ranges(device, T::all_mut(&mut output), hidden, sequences, |idx, output| {
+            let sequence = Sequence::new::<T>(device, shape, input, &sequences.rows(idx));
             for head in 0..shape.num_heads {
                 sequence.head(head).forward::<T>(output);
             }
@@ -137,10 +136,9 @@ impl Op for Attention {
         let input = backprop.value(self.qkv);
         let (hidden, cols, shape) = (grad.cols(), input.cols(), &self.shape);
         let mut d_input = device.stale_in(input.format(), input.rows(), cols);
-        let ranges: Vec<_> = self.sequences.iter().collect();
         by_format!(input.format(), T => {
-            for_ranges(device, T::all_mut(&mut d_input), cols, &ranges, |idx, d_input| {
-                let rows = ranges[idx].clone();
+            for_ranges(device, T::all_mut(&mut d_input), cols, &self.sequences, |idx, d_input| {
+                let rows = self.sequences.rows(idx);
                 let sequence = Sequence::new::<T>(device, shape, input, &rows);
                 sequence.backward(&T::all(&grad)[rows.start * hidden..rows.end * hidden], d_input);
             });
@@ -165,7 +163,7 @@ impl<'a> Sequence<'a> {
         let (cols, turned) = (input.cols(), shape.start(Part::Values));
         let heads = (shape.num_heads + shape.num_kv_heads, shape.head_dim);
         let rotated = shape.rotary.as_ref().map(|rotary| {
-            let mut rotated = device.stale_in(input.format(), rows.len(), turned);
+            let mut rotated = device.room(input.format(), rows.len(), turned);
             let from = &T::all(input)[rows.start * cols..rows.end * cols];
             rotate(rotary, from, T::all_mut(&mut rotated), (cols, turned), heads, 1.0);
             rotated
@@ -183,7 +181,7 @@ impl<'a> Sequence<'a> {
     /// Gradients are summed in f32, by the rotated queries and keys, and turned back at the end.
     fn backward<T: Element>(&self, d_out: &[T], d_input: &mut [T]) {
         let (shape, cols) = (self.shape, self.input.cols());
-        let mut sums = self.device.stale(self.length, cols);
+        let mut sums = self.device.room(Format::F32, self.length, cols);
         if self.length > BLOCK {
             sums.host_mut().fill(0.0);
         }
@@ -263,7 +261,7 @@ impl<'a> Head<'a> {
 
     /// Attention probabilities of a block, zero outside the window.
     fn probabilities<T: Element>(&self, block: &Block) -> Tensor {
-        let mut scores = self.device().stale(block.rows, block.num_keys);
+        let mut scores = self.device().room(Format::F32, block.rows, block.num_keys);
         let queries = self.some(Part::Queries, block.first, block.rows);
         let keys = self.some(Part::Keys, block.first_key, block.num_keys);
         self.device().matmul_here(scores.mat_mut(), Init::Zero, queries, keys.t());
@@ -281,7 +279,7 @@ impl<'a> Head<'a> {
 
     /// A number for each query and key of a block, in the format of the input.
     fn like_scores(&self, block: &Block) -> Tensor {
-        self.device().stale_in(self.sequence.input.format(), block.rows, block.num_keys)
+        self.device().room(self.sequence.input.format(), block.rows, block.num_keys)
     }
 
     /// Columns of the output.
@@ -321,7 +319,7 @@ impl<'a> Head<'a> {
 
     /// The gradient by the unscaled scores of a block: `p * (dp - <p, dp>) / sqrt(dim)`.
     fn d_scores<T: Element>(&self, block: &Block, probabilities: &Tensor, d_o: MatRef<'_>) -> Tensor {
-        let mut d_shares = self.device().stale(block.rows, block.num_keys);
+        let mut d_shares = self.device().room(Format::F32, block.rows, block.num_keys);
         let values = self.some(Part::Values, block.first_key, block.num_keys);
         self.device().matmul_here(d_shares.mat_mut(), Init::Zero, d_o, values.t());
         let mut d_scores = self.like_scores(block);

@@ -1,12 +1,11 @@
 //! Dropout (Srivastava et al. 2014), with a mask that depends on its stream and the element's place alone.
 
-use std::sync::Arc;
-
 use arable_core::{Probability, Stream};
 
 use crate::device::Device;
 use crate::element::{Element, by_format};
 use crate::ops::for_rows;
+use crate::ops::rows::RowIndex;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -22,7 +21,7 @@ pub struct DropoutMask {
     /// The number of the first row, where the rows are a part of a larger batch.
     pub first_row: usize,
     /// Which rows of that part there are, counted from its first one; `None` are all.
-    pub rows: Option<Arc<[usize]>>,
+    pub rows: Option<RowIndex>,
 }
 
 struct Dropout {

@@ -1,6 +1,7 @@
 //! Rows of tables: tokens by their ids, places by their numbers.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -10,9 +11,9 @@ use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// The rows of one table for each token.
-pub type Lookup = (Vec<u32>, ParameterId);
+pub type Lookup = (Arc<[u32]>, ParameterId);
 
-struct Embedding(Vec<Lookup>);
+struct Embedding<const N: usize>([Lookup; N]);
 
 /// Rows of a table per job of the backward pass.
 const TABLE_ROWS_PER_JOB: usize = 512;
@@ -22,7 +23,7 @@ impl Tape<'_> {
     ///
     /// # Panics
     /// When there is no table, when an id is not in its table, or when tables differ in width or number of ids.
-    pub fn embedding(&mut self, lookups: Vec<Lookup>) -> Var {
+    pub fn embedding<const N: usize>(&mut self, lookups: [Lookup; N]) -> Var {
         let (device, parameters) = (self.device(), self.parameters());
         let (num_rows, cols) = (lookups[0].0.len(), parameters.spec(lookups[0].1).shape[1]);
         for (ids, table) in &lookups {
@@ -42,7 +43,7 @@ impl Tape<'_> {
     }
 }
 
-impl Op for Embedding {
+impl<const N: usize> Op for Embedding<N> {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         for (ids, table) in &self.0 {
             let (device, parameters) = (backprop.device, backprop.parameters);

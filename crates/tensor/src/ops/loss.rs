@@ -45,27 +45,38 @@ pub struct VocabularyLoss {
     pub losses: Vec<f32>,
 }
 
+impl VocabularyLoss {
+    /// Forgets what was found and keeps the memory for it.
+    pub fn clear(&mut self) {
+        self.losses.clear();
+        (self.sum, self.num_right) = (0.0, 0);
+    }
+}
+
 /// Spoils the logits and writes `scale * (softmax - one hot)` of each row to `gradient`, where somebody wants it; returns the
-/// loss of each row and whether its target leads. Rows of `cols` elements begin `stride` apart in both.
+/// loss of each row and 1 where its target leads: `[n, 2]`. Rows of `cols` elements begin `stride` apart in both.
 fn softmax_losses<T: Element>(
     device: &Device,
     (logits, gradient): (&mut [f32], Option<&mut [T]>),
     (cols, stride): (usize, usize),
     targets: &[u32],
     scale: Scale<'_>,
-) -> Vec<(f32, bool)> {
-    let mut losses = vec![(0.0, false); targets.len()];
-    let rows = logits.par_chunks_mut(stride.max(1)).zip(targets).zip(&mut losses).enumerate().with_min_len(MIN_ROWS);
+) -> Tensor {
+    let mut losses = device.stale(targets.len(), 2);
+    let found = losses.host_mut().par_chunks_exact_mut(2);
+    let rows = logits.par_chunks_mut(stride.max(1)).zip(targets).zip(found).enumerate().with_min_len(MIN_ROWS);
     let softmax = |row: &mut [f32], gradient: &mut [T], target: u32, idx| {
         softmax_row::<T>(&mut row[..cols], gradient, target as usize, scale.of(idx))
     };
     device.install(|| match gradient {
         Some(gradient) => {
-            rows.zip(gradient.par_chunks_mut(stride.max(1))).for_each(|((idx, ((row, &target), loss)), gradient)| {
-                *loss = softmax(row, &mut gradient[..cols], target, idx)
+            rows.zip(gradient.par_chunks_mut(stride.max(1))).for_each(|((idx, ((row, &target), found)), gradient)| {
+                found.copy_from_slice(&softmax(row, &mut gradient[..cols], target, idx))
             })
         }
-        None => rows.for_each(|(idx, ((row, &target), loss))| *loss = softmax(row, &mut [], target, idx)),
+        None => rows.for_each(|(idx, ((row, &target), found))| {
+            found.copy_from_slice(&softmax(row, &mut [], target, idx));
+        }),
     });
     losses
 }
@@ -97,7 +108,7 @@ impl Scale<'_> {
 
 vectorized! {
     /// `gradient` may be empty.
-    fn softmax_row<T: Element>(row: &mut [f32], gradient: &mut [T], target: usize, scale: f32) -> (f32, bool) {
+    fn softmax_row<T: Element>(row: &mut [f32], gradient: &mut [T], target: usize, scale: f32) -> [f32; 2] {
         let top = max(row);
         let at_target = row[target];
         for value in row.iter_mut() {
@@ -111,7 +122,7 @@ vectorized! {
         if let Some(gradient) = gradient.get_mut(target) {
             *gradient = T::of(row[target] * factor - scale);
         }
-        (total.ln() + top - at_target, at_target >= top)
+        [total.ln() + top - at_target, f32::from(at_target >= top)]
     }
 }
 
@@ -128,7 +139,8 @@ impl Tape<'_> {
         let scale = Scale::Same(1.0 / targets.len() as f32);
         let shape = (copy.cols(), copy.cols());
         let losses = softmax_losses(device, (copy.host_mut(), Some(dx.host_mut())), shape, targets, scale);
-        let mean = losses.iter().map(|loss| f64::from(loss.0)).sum::<f64>() / targets.len() as f64;
+        let losses = losses.host().chunks_exact(2);
+        let mean = losses.map(|loss| f64::from(loss[0])).sum::<f64>() / targets.len() as f64;
         self.push(device.tensor(1, 1, &[mean as f32]), Ready { x: logits, dx })
     }
 
@@ -169,7 +181,7 @@ impl Tape<'_> {
         found: &mut VocabularyLoss,
     ) -> Var {
         let (device, parameters, record) = (self.device(), self.parameters(), self.is_recording());
-        let chunks = self.chunks(x);
+        let blocks = self.blocks(x);
         let (x_value, mut gradients) = self.value_and_gradients(x);
         assert_eq!(x_value.rows(), targets.len(), "a target for each row");
         let (vocab, hidden) = (parameters.spec(weight).shape[0], parameters.spec(weight).shape[1]);
@@ -179,7 +191,8 @@ impl Tape<'_> {
         let mut dx = device.stale(if record { targets.len() } else { 0 }, hidden);
         let mut sum = 0.0;
         let stride = vocab.next_multiple_of(PAD) + PAD;
-        for rows in chunks {
+        // Chunks of rows whose gradients by logits exist at a time.
+        for rows in blocks.iter().flat_map(|block| pieces(block, CHUNK_ROWS)) {
             let x_mat = MatRef::new(x_value.host(), targets.len(), hidden);
             let mut d_logits = device.stale_in(device.activations(), if record { rows.len() } else { 0 }, stride);
             for some in pieces(rows.clone(), LOGIT_ROWS) {
@@ -192,11 +205,11 @@ impl Tape<'_> {
                     let (targets, scale) = (&targets[some.clone()], scale.some(some.clone()));
                     softmax_losses::<T>(device, both, (vocab, stride), targets, scale)
                 });
-                for (row, (loss, right)) in some.zip(losses) {
-                    sum += f64::from(scale.of(row)) * f64::from(loss);
-                    found.losses.push(loss);
-                    found.sum += f64::from(loss);
-                    found.num_right += usize::from(right);
+                for (row, loss) in some.zip(losses.host().chunks_exact(2)) {
+                    sum += f64::from(scale.of(row)) * f64::from(loss[0]);
+                    found.losses.push(loss[0]);
+                    found.sum += f64::from(loss[0]);
+                    found.num_right += usize::from(loss[1] > 0.0);
                 }
             }
             if let (Some(gradients), Some(back)) = (&mut gradients, &back) {
@@ -212,11 +225,6 @@ impl Tape<'_> {
             }
         }
         self.push(device.tensor(1, 1, &[sum as f32]), Ready { x, dx })
-    }
-
-    /// The blocks of `x` in chunks of rows whose gradients by logits exist at a time.
-    fn chunks(&self, x: Var) -> Vec<Range<usize>> {
-        self.blocks(x).iter().flat_map(|block| pieces(block, CHUNK_ROWS)).collect()
     }
 }
 

@@ -15,7 +15,7 @@ pub mod rows;
 mod tests;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
@@ -28,9 +28,24 @@ use crate::tensor::Tensor;
 pub(crate) const ROWS_PER_JOB: usize = 64;
 pub(crate) const ELEMENTS_PER_JOB: usize = 16_384;
 
-/// Where packed sequences begin: `starts[i]..starts[i + 1]` are the rows of sequence `i` (`cu_seqlens`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sequences(Arc<[usize]>);
+/// Where packed sequences begin: `starts[i]..starts[i + 1]` are the rows of sequence `i` (`cu_seqlens`). Copies share what
+/// they know.
+#[derive(Clone, Debug)]
+pub struct Sequences(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    starts: Vec<usize>,
+    jobs: OnceLock<Sequences>,
+}
+
+impl PartialEq for Sequences {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.starts == other.0.starts
+    }
+}
+
+impl Eq for Sequences {}
 
 impl Sequences {
     /// Sequences of the given lengths, one after the other.
@@ -39,12 +54,16 @@ impl Sequences {
         for length in lengths {
             starts.push(starts[starts.len() - 1] + length);
         }
-        Self(starts.into())
+        Self::starting_at(starts)
+    }
+
+    fn starting_at(starts: Vec<usize>) -> Self {
+        Self(Arc::new(Known { starts, jobs: OnceLock::new() }))
     }
 
     /// How many sequences there are.
     pub fn len(&self) -> usize {
-        self.0.len() - 1
+        self.0.starts.len() - 1
     }
 
     /// Whether there is none.
@@ -54,12 +73,12 @@ impl Sequences {
 
     /// All rows of all sequences.
     pub fn num_rows(&self) -> usize {
-        self.0[self.0.len() - 1]
+        self.0.starts[self.len()]
     }
 
     /// The rows of sequence `idx`.
     pub fn rows(&self, idx: usize) -> Range<usize> {
-        self.0[idx]..self.0[idx + 1]
+        self.0.starts[idx]..self.0.starts[idx + 1]
     }
 
     /// Whole sequences in blocks of at most `num_rows` rows, or of one sequence where that is longer.
@@ -73,12 +92,20 @@ impl Sequences {
         }
         starts.push(self.num_rows());
         starts.dedup();
-        if starts.len() == 1 { Self([0, 0].into()) } else { Self(starts.into()) }
+        if starts.len() == 1 { Self::of_lengths([0]) } else { Self::starting_at(starts) }
     }
 
     /// The rows of every sequence in order.
     pub fn iter(&self) -> impl Iterator<Item = Range<usize>> {
-        self.0.windows(2).map(|pair| pair[0]..pair[1])
+        self.0.starts.windows(2).map(|pair| pair[0]..pair[1])
+    }
+
+    /// The sequences in pieces of [`ROWS_PER_JOB`]; made once.
+    pub(crate) fn jobs(&self) -> &Self {
+        let pieces = |rows: Range<usize>| {
+            rows.clone().step_by(ROWS_PER_JOB).map(move |first| (rows.end - first).min(ROWS_PER_JOB))
+        };
+        self.0.jobs.get_or_init(|| Self::of_lengths(self.iter().flat_map(pieces)))
     }
 }
 
@@ -88,32 +115,54 @@ pub(crate) fn for_rows<T: Send>(device: &Device, data: &mut [T], cols: usize, jo
     device.install(|| blocks.for_each(|(block, rows)| job(block * ROWS_PER_JOB, rows)));
 }
 
-/// Calls `job(idx, rows)` on the rows of each of `ranges`, which follow one another from row 0 on, on all threads.
+/// Calls `job(idx, rows)` on the rows of each of `ranges`, on all threads.
 pub(crate) fn for_ranges<T: Send>(
     device: &Device,
     data: &mut [T],
     cols: usize,
-    ranges: &[Range<usize>],
+    ranges: &Sequences,
     job: impl Fn(usize, &mut [T]) + Sync,
 ) {
-    let parts = split_rows(data, cols, ranges).into_par_iter().enumerate();
-    device.install(|| parts.for_each(|(idx, part)| job(idx, part)));
+    for_ranges_beside::<T, ()>(device, (data, cols), (&mut [], 0), ranges, |idx, rows, _| job(idx, rows));
 }
 
-/// The rows of each of `ranges`, which follow one another from row 0 on.
-pub(crate) fn split_rows<'a, T>(mut data: &'a mut [T], cols: usize, ranges: &[Range<usize>]) -> Vec<&'a mut [T]> {
-    let mut parts = Vec::with_capacity(ranges.len());
-    for rows in ranges {
-        let (part, rest) = data.split_at_mut(rows.len() * cols);
-        parts.push(part);
-        data = rest;
+/// Calls `job(idx, rows, row)` on the rows of each of `ranges` in the first matrix and row `idx` of the second, on all threads.
+/// A matrix is its elements and how many of them are a row.
+pub(crate) fn for_ranges_beside<T: Send, S: Send>(
+    device: &Device,
+    (data, cols): (&mut [T], usize),
+    (beside, width): (&mut [S], usize),
+    ranges: &Sequences,
+    job: impl Fn(usize, &mut [T], &mut [S]) + Sync,
+) {
+    let all = rayon::iter::split((0..ranges.len(), data, beside), |parts| halves(parts, ranges, (cols, width)));
+    device.install(|| {
+        all.for_each(|(some, mut data, mut beside)| {
+            for idx in some {
+                let (rows, row);
+                (rows, data) = std::mem::take(&mut data).split_at_mut(ranges.rows(idx).len() * cols);
+                (row, beside) = std::mem::take(&mut beside).split_at_mut(width);
+                job(idx, rows, row);
+            }
+        });
+    });
+}
+
+/// Some ranges, their rows and what is beside them.
+type Parts<'a, T, S> = (Range<usize>, &'a mut [T], &'a mut [S]);
+
+fn halves<'a, T, S>(
+    (which, rows, beside): Parts<'a, T, S>,
+    ranges: &Sequences,
+    (cols, width): (usize, usize),
+) -> (Parts<'a, T, S>, Option<Parts<'a, T, S>>) {
+    if which.len() < 2 {
+        return ((which, rows, beside), None);
     }
-    parts
-}
-
-/// `rows` in pieces of [`ROWS_PER_JOB`].
-pub(crate) fn in_jobs(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    rows.clone().step_by(ROWS_PER_JOB).map(move |first| first..rows.end.min(first + ROWS_PER_JOB))
+    let middle = which.start + which.len() / 2;
+    let (first, second) = rows.split_at_mut((ranges.rows(middle).start - ranges.rows(which.start).start) * cols);
+    let (first_beside, second_beside) = beside.split_at_mut((middle - which.start) * width);
+    ((which.start..middle, first, first_beside), Some((middle..which.end, second, second_beside)))
 }
 
 /// Calls `job(first element, elements)` on blocks of `data`, on all threads.
@@ -138,7 +187,7 @@ vectorized! {
 
     /// Adds to `sums` the columns of `rows` from `first_col` on, rows `stride` apart in order.
     fn add_columns<T: Element>(sums: &mut [f32], rows: &[T], stride: usize, first_col: usize) {
-        for row in rows.chunks_exact(stride) {
+        for row in rows.chunks(stride) {
             for (sum, value) in sums.iter_mut().zip(&row[first_col..]) {
                 *sum += value.get();
             }
@@ -167,7 +216,7 @@ pub(crate) fn add_scaled(device: &Device, sum: &mut [f32], term: &[f32], scale: 
 }
 
 /// Adds the column sums of the row-major `rows`, which begin `stride` elements apart, to `sums`, rows in order inside fixed
-/// blocks of columns.
+/// blocks of columns. The last row may be shorter than the others.
 pub(crate) fn add_column_sums<T: Element>(device: &Device, sums: &mut [f32], rows: &[T], stride: usize) {
     const COLS_PER_JOB: usize = 64;
     let blocks = sums.par_chunks_mut(COLS_PER_JOB).enumerate();

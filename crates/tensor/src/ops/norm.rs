@@ -1,11 +1,9 @@
 //! Layer normalisation (Ba, Kiros, Hinton 2016) and root-mean-square normalisation (Zhang, Sennrich 2019) of rows and of
 //! the heads in rows.
 
-use rayon::prelude::*;
-
 use crate::element::{Element, by_format};
 use crate::math::sum;
-use crate::ops::{add_column_sums, for_rows, in_jobs, split_rows};
+use crate::ops::{add_column_sums, for_ranges_beside, for_rows};
 use crate::parameters::{ParameterId, Parameters};
 use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
@@ -125,18 +123,15 @@ impl Op for RowNorm {
         let x = backprop.value(self.x);
         let cols = x.cols();
         // One partial weight gradient for each job, beside its rows, added up in the order of the jobs.
-        let jobs: Vec<_> = backprop.blocks(self.x).iter().flat_map(in_jobs).collect();
+        let blocks = backprop.blocks(self.x);
+        let jobs = blocks.jobs();
         let mut dx = backprop.take(self.x);
         let mut partial = device.zeros(jobs.len(), cols);
-        let rows = split_rows(dx.host_mut(), cols, &jobs).into_par_iter();
-        let work = rows.zip(partial.host_mut().par_chunks_mut(cols)).zip(&jobs);
         by_format!(grad.format(), T => {
             let dy = T::all(&grad);
-            device.install(|| {
-                work.for_each(|((dx, dw), job)| {
-                    let first = job.start * cols;
-                    backward::<T>(dx, dw, &dy[first..], &x.host()[first..], numbers);
-                });
+            for_ranges_beside(device, (dx.host_mut(), cols), (partial.host_mut(), cols), jobs, |job, dx, dw| {
+                let first = jobs.rows(job).start * cols;
+                backward::<T>(dx, dw, &dy[first..], &x.host()[first..], numbers);
             });
             if let Some(sum) = self.norm.bias.and_then(|bias| backprop.gradient(bias)) {
                 add_column_sums::<T>(device, sum, dy, cols);
@@ -156,27 +151,26 @@ impl Op for HeadNorm {
         let widths = numbers.map(|(numbers, _)| numbers.scale.len());
         let x = backprop.value(self.x);
         let cols = x.cols();
-        let jobs: Vec<_> = backprop.blocks(self.x).iter().flat_map(in_jobs).collect();
+        let blocks = backprop.blocks(self.x);
+        let jobs = blocks.jobs();
         let mut dx = backprop.take(self.x);
-        let mut partial = widths.map(|width| device.zeros(jobs.len(), width));
-        let [first, second] = &mut partial;
-        let rows = split_rows(dx.host_mut(), cols, &jobs).into_par_iter();
-        let sums = first.host_mut().par_chunks_mut(widths[0]).zip(second.host_mut().par_chunks_mut(widths[1]));
+        // Those of the first run, then those of the second.
+        let width = widths[0] + widths[1];
+        let mut partial = device.zeros(jobs.len(), width);
         by_format!(grad.format(), T => {
             let dy = T::all(&grad);
-            device.install(|| {
-                rows.zip(sums).zip(&jobs).for_each(|((dx, (first, second)), job)| {
-                    let start = job.start * cols;
-                    let rows = dy[start..].chunks_exact(cols).zip(x.host()[start..].chunks_exact(cols));
-                    for (dx, (dy, x)) in dx.chunks_exact_mut(cols).zip(rows) {
-                        heads_backward::<T>(dx, [&mut *first, &mut *second], dy, x, numbers);
-                    }
-                });
+            for_ranges_beside(device, (dx.host_mut(), cols), (partial.host_mut(), width), jobs, |job, dx, dw| {
+                let start = jobs.rows(job).start * cols;
+                let rows = dy[start..].chunks_exact(cols).zip(x.host()[start..].chunks_exact(cols));
+                let (first, second) = dw.split_at_mut(widths[0]);
+                for (dx, (dy, x)) in dx.chunks_exact_mut(cols).zip(rows) {
+                    heads_backward::<T>(dx, [&mut *first, &mut *second], dy, x, numbers);
+                }
             });
         });
-        for ((norm, _), partial) in self.runs.iter().zip(&partial) {
+        for ((norm, _), first) in self.runs.iter().zip([0, widths[0]]) {
             if let Some(sum) = backprop.gradient(norm.weight) {
-                add_column_sums(device, sum, partial.host(), partial.cols());
+                add_column_sums(device, sum, partial.host().get(first..).unwrap_or_default(), width);
             }
         }
         backprop.put_back(self.x, dx);

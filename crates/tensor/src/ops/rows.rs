@@ -1,6 +1,7 @@
 //! Choosing, joining and averaging rows.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use crate::element::{Element, by_format};
 use crate::ops::{Sequences, for_rows};
@@ -8,9 +9,57 @@ use crate::simd::vectorized;
 use crate::tape::{Backprop, Op, Tape, Var};
 use crate::tensor::Tensor;
 
+/// Which rows of a matrix are read, in any order. Copies share what they know.
+#[derive(Clone, Debug)]
+pub struct RowIndex(Arc<Indexed>);
+
+#[derive(Debug)]
+struct Indexed {
+    rows: Vec<usize>,
+    /// The blocks of what is read, as in [`Tape::cut`]; `None` is one block.
+    blocks: Option<Sequences>,
+    readers: OnceLock<Readers>,
+}
+
+impl RowIndex {
+    /// Rows of a matrix that is cut into `blocks`: those in order come out in the blocks that they were in, others in one.
+    pub fn new(rows: Vec<usize>, blocks: &Sequences) -> Self {
+        let upto = |end: usize| rows.partition_point(|&row| row < end);
+        let num_inside = blocks.iter().map(|block| upto(block.end) - upto(block.start));
+        let blocks = rows.is_sorted().then(|| Sequences::of_lengths(num_inside));
+        Self(Arc::new(Indexed { rows, blocks, readers: OnceLock::new() }))
+    }
+
+    /// Rows that come out in `blocks`.
+    ///
+    /// # Panics
+    /// When the blocks do not cover the rows.
+    pub fn in_blocks(rows: Vec<usize>, blocks: Sequences) -> Self {
+        assert_eq!(blocks.num_rows(), rows.len(), "blocks cover the rows");
+        Self(Arc::new(Indexed { rows, blocks: Some(blocks), readers: OnceLock::new() }))
+    }
+
+    /// The blocks of what is read.
+    pub fn blocks(&self) -> Sequences {
+        self.0.blocks.clone().unwrap_or_else(|| Sequences::of_lengths([self.len()]))
+    }
+
+    fn readers(&self) -> &Readers {
+        self.0.readers.get_or_init(|| Readers::new(self))
+    }
+}
+
+impl Deref for RowIndex {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.0.rows
+    }
+}
+
 struct GatherRows {
     x: Var,
-    rows: Arc<[usize]>,
+    rows: RowIndex,
 }
 
 struct PutRows {
@@ -29,8 +78,7 @@ impl Tape<'_> {
     ///
     /// # Panics
     /// When a row is not in `x` or `rows` is not a multiple of `per_output`.
-    pub fn gather_rows(&mut self, x: Var, rows: impl Into<Arc<[usize]>>, per_output: usize) -> Var {
-        let rows = rows.into();
+    pub fn gather_rows(&mut self, x: Var, rows: &RowIndex, per_output: usize) -> Var {
         assert_eq!(rows.len() % per_output, 0, "gathered rows fill the outputs");
         let device = self.device();
         let x_value = self.value(x);
@@ -45,14 +93,8 @@ impl Tape<'_> {
             });
         });
         let y = y.reshaped(rows.len() / per_output, per_output * cols);
-        if per_output > 1 || !rows.is_sorted() {
-            return self.push(y, GatherRows { x, rows });
-        }
-        // Rows in order come out in the blocks that they were in.
-        let upto = |end: usize| rows.partition_point(|&row| row < end);
-        let blocks = self.blocks(x);
-        let blocks = Sequences::of_lengths(blocks.iter().map(|block| upto(block.end) - upto(block.start)));
-        self.push_cut(y, GatherRows { x, rows }, Some(blocks))
+        let blocks = rows.0.blocks.clone().filter(|_| per_output == 1);
+        self.push_cut(y, GatherRows { x, rows: rows.clone() }, blocks)
     }
 
     /// `x [n, hidden]` with the rows of `values` in the places `rows`, which differ.
@@ -92,14 +134,17 @@ impl Tape<'_> {
     }
 }
 
-/// For each row of a matrix, the places that read it, in order: those of row `i` are `places[starts[i]..starts[i + 1]]`.
+/// For each row of a matrix, the places that read it, in order: those of row `i` are `places[starts[i]..starts[i + 1]]`. No
+/// place reads the rows behind the last of `starts`.
+#[derive(Debug)]
 struct Readers {
     starts: Vec<u32>,
     places: Vec<u32>,
 }
 
 impl Readers {
-    fn new(rows: &[usize], num_rows: usize) -> Self {
+    fn new(rows: &[usize]) -> Self {
+        let num_rows = rows.iter().max().map_or(0, |last| last + 1);
         let (mut starts, mut places) = (vec![0u32; num_rows + 1], vec![0; rows.len()]);
         rows.iter().for_each(|&row| starts[row] += 1);
         // Ends first; each reader that is put before them, from the last on, moves them towards the starts.
@@ -116,7 +161,10 @@ impl Readers {
     }
 
     fn of(&self, row: usize) -> &[u32] {
-        &self.places[self.starts[row] as usize..self.starts[row + 1] as usize]
+        match self.starts.get(row..row + 2) {
+            Some(ends) => &self.places[ends[0] as usize..ends[1] as usize],
+            None => &[],
+        }
     }
 }
 
@@ -142,7 +190,7 @@ vectorized! {
 impl Op for GatherRows {
     fn backward(&self, backprop: &mut Backprop<'_>, _: &Tensor, grad: Tensor) {
         let (device, x) = (backprop.device, backprop.value(self.x));
-        let (cols, readers) = (x.cols(), Readers::new(&self.rows, x.rows()));
+        let (cols, readers) = (x.cols(), self.rows.readers());
         let mut dx = device.stale_in(x.format(), x.rows(), cols);
         by_format!(x.format(), T => {
             let dy = T::all(&grad);

@@ -11,7 +11,7 @@ use crate::ops::dropout::DropoutMask;
 use crate::ops::loss::{Scale, VocabularyLoss};
 use crate::{
     Activation, AdamW, AdamWConfig, Device, Format, Gradients, Norm, NormKind, ParameterId, ParameterSpec, Parameters,
-    Precision, Sequences, Tape, Tensor, Var,
+    Precision, RowIndex, Sequences, Tape, Tensor, Var,
 };
 
 /// Named matrices: `(rows, cols, values)`; integers as floats.
@@ -115,9 +115,14 @@ fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, on_tape: &[Var], ids
     let count = |key: &str| case.meta[key].as_u64().unwrap() as usize;
     match case.name.split('/').next().unwrap() {
         "embedding" => {
-            let tables = [("ids", "weight"), ("ids_1", "weight_1"), ("ids_2", "weight_2")];
-            let tables = tables.into_iter().filter(|(name, _)| inputs.contains_key(*name));
-            tape.embedding(tables.map(|(name, weight)| (ints(name), ids[weight])).collect())
+            let lookup = |name, weight| (ints(name).into(), ids[weight]);
+            match inputs.contains_key("ids_1") {
+                false => tape.embedding([lookup("ids", "weight")]),
+                true => tape.embedding(
+                    [("ids", "weight"), ("ids_1", "weight_1"), ("ids_2", "weight_2")]
+                        .map(|(name, weight)| lookup(name, weight)),
+                ),
+            }
         }
         "linear" if bias.is_some() => tape.linear(x, ids["weight"], bias, Format::F32),
         "linear" => tape.linear(x, ids["weight"], None, narrow),
@@ -138,7 +143,7 @@ fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, on_tape: &[Var], ids
             let before: Vec<usize> = all.iter().flat_map(|rows| rows.start..rows.end - 1).collect();
             let targets: Vec<u32> = before.iter().map(|row| ints("ids")[row + 1]).collect();
             let scale = 1.0 / targets.len() as f32;
-            let x = tape.gather_rows(x, before, 1);
+            let x = tape.gather_rows(x, &RowIndex::new(before, &all), 1);
             tape.linear_cross_entropy(
                 x,
                 (ids["weight"], bias),
@@ -150,7 +155,10 @@ fn build(case: &Case, inputs: &Inputs, tape: &mut Tape<'_>, on_tape: &[Var], ids
         "softmax_cross_entropy" => tape.cross_entropy(x, &ints("targets")),
         "bce_with_logits" => tape.binary_cross_entropy(x, &inputs["targets"].2),
         "segment_mean" => tape.segment_mean(x, &sequences(inputs)),
-        "gather_rows" => tape.gather_rows(x, integers(inputs, "rows"), 1),
+        "gather_rows" => {
+            let all = Sequences::of_lengths([tape.value(x).rows()]);
+            tape.gather_rows(x, &RowIndex::new(integers(inputs, "rows"), &all), 1)
+        }
         other => panic!("a golden without an operation: {other}"),
     }
 }

@@ -44,7 +44,7 @@ pub fn exercise(specials: &Specials, sequences: &[Sequence]) -> Exercise {
     let targets = positions.iter().map(|row| ids[row + 1]).collect();
     let source = |(rows, sequence): (_, &Sequence)| std::iter::repeat_n(sequence.source, asked(rows).len());
     let sources = packed.iter().zip(sequences).flat_map(source).collect();
-    Exercise { batch: Batch { ids, types: Vec::new(), sequences: packed }, positions, targets, sources }
+    Exercise { batch: Batch::new(ids, packed), positions, targets, sources }
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
         let specials = Specials { start: vec![1], ..Specials::default() };
         let sequences = [vec![10, 11, 12], vec![20], vec![]].map(Sequence::new);
         let found = exercise(&specials, &sequences);
-        assert_eq!(found.batch.ids, [1, 10, 11, 12, 1, 20, 1]);
+        assert_eq!(**found.batch.ids(), [1, 10, 11, 12, 1, 20, 1]);
         assert_eq!(found.positions, [0, 1, 2, 4]);
         assert_eq!(found.targets, [10, 11, 12, 20]);
         let without = exercise(&Specials::default(), &sequences);

@@ -53,23 +53,22 @@ pub(crate) fn views(
         |p, name: &str| mask((MaskUnit::Token, p), specials, &Terms::default(), sequences, seed.stream(name), step);
     let first = hidden(config.mask_prob, "hidden from both views");
     let more = hidden(config.perturb_prob, "hidden from one view");
-    let num_rows = first.batch.ids.len();
-    let mut ids = first.batch.ids.clone();
-    ids.extend(&first.batch.ids);
-    more.positions.iter().for_each(|&at| ids[num_rows + at] = more.batch.ids[at]);
-    let lengths = || first.batch.sequences.iter().map(|rows| rows.len());
+    let num_rows = first.batch.ids().len();
+    let mut ids = first.batch.ids().repeat(2);
+    more.positions.iter().for_each(|&at| ids[num_rows + at] = more.batch.ids()[at]);
+    let lengths = || first.batch.sequences().iter().map(|rows| rows.len());
     let mut compared = first.positions;
     seed.stream("compared positions").at(step, 0).shuffle(&mut compared);
     compared.truncate(config.num_positions);
     compared.sort_unstable();
-    let batch = Batch { ids, types: Vec::new(), sequences: Sequences::of_lengths(lengths().chain(lengths())) };
+    let batch = Batch::new(ids, Sequences::of_lengths(lengths().chain(lengths())));
     let rows: Vec<usize> = compared.iter().copied().chain(compared.iter().map(|at| num_rows + at)).collect();
     (!rows.is_empty()).then_some(Views { batch, rows })
 }
 
 /// Adds the gradient of `weight` times the loss, which is returned: nats for each token compared.
 pub(crate) fn work(worker: &mut Worker<'_>, Views { batch, rows }: &Views, weight: f64) -> f64 {
-    through(worker, "consistency", (batch, &Reading::Rows(rows.clone(), 1)), |worker, vectors| {
+    through(worker, "consistency", (batch, &Reading::rows(rows.clone(), 1, batch)), |worker, vectors| {
         on_model(worker, vectors, weight as f32, |model, tape, x| {
             let logits = model.classify(tape, x, None);
             tape.symmetric_divergence(logits)

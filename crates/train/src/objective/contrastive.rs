@@ -116,7 +116,7 @@ fn cut_at(sequence: &Sequence, drawn: f64) -> Option<usize> {
 
 /// Adds the gradient of `weight` times the loss, which is returned.
 pub(crate) fn work(worker: &mut Worker<'_>, config: &ContrastiveConfig, Pairs(batch): &Pairs, weight: f64) -> f64 {
-    through(worker, "contrastive", (batch, &Reading::Pooled(config.pooling)), |worker, vectors| {
+    through(worker, "contrastive", (batch, &Reading::pooled(config.pooling, batch)), |worker, vectors| {
         on_model(worker, vectors, weight as f32, |_, tape, x| tape.info_nce(x, config.temperature as f32))
     })
 }
@@ -135,9 +135,9 @@ mod tests {
         let specials = Specials { start: vec![1], end: vec![2], mask: None };
         let sequences = [sequence(30), sequence(5), sequence(60)];
         let Pairs(batch) = pairs(&config, &specials, &[], &sequences, Seed(1), 3).unwrap();
-        assert_eq!(batch.sequences.len(), 4, "five tokens have no two spans of four");
+        assert_eq!(batch.sequences().len(), 4, "five tokens have no two spans of four");
         for (half, len) in [(0, 30), (1, 60)] {
-            let [first, second] = [half, half + 2].map(|idx| &batch.ids[batch.sequences.rows(idx)]);
+            let [first, second] = [half, half + 2].map(|idx| &batch.ids()[batch.sequences().rows(idx)]);
             assert_eq!((first[0], *second.last().unwrap()), (1, 2));
             let whole: Vec<u32> = [&first[1..first.len() - 1], &second[1..second.len() - 1]].concat();
             assert_eq!(whole, (10..10 + len).collect::<Vec<u32>>());

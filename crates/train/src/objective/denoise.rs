@@ -63,9 +63,9 @@ pub(crate) fn work(worker: &mut Worker<'_>, config: &DenoiseConfig, noised: &Noi
     let Noised { encoder, decoder } = noised;
     let num_asked = decoder.targets.len().max(1) as f64;
     let mut found = VocabularyLoss::default();
-    through(worker, "denoise", (encoder, &Reading::Pooled(config.pooling)), |worker, vectors| {
+    through(worker, "denoise", (encoder, &Reading::pooled(config.pooling, encoder)), |worker, vectors| {
         on_extra(worker, "decoder", vectors, 1.0, |model, tape, x| {
-            let asked = model.head().reading(&decoder.positions);
+            let asked = model.head().reading(&decoder.batch, &decoder.positions);
             let states = model.read_after(tape, (&decoder.batch, x), &asked, Pass::default());
             let scale = Scale::Same((weight / num_asked) as f32);
             model.token_loss(tape, states, &decoder.targets, scale, &mut found)

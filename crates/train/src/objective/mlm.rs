@@ -183,7 +183,7 @@ pub fn mask(
         lengths.push(sequence.len() + specials.num_tokens());
     }
     let sequences = Sequences::of_lengths(lengths);
-    Exercise { batch: Batch { ids, types: Vec::new(), sequences }, positions, targets, sources }
+    Exercise { batch: Batch::new(ids, sequences), positions, targets, sources }
 }
 
 #[cfg(test)]
@@ -218,10 +218,10 @@ mod tests {
         assert!((share - 0.3).abs() < 0.04, "{share}");
         let originals: Vec<u32> = sequences[0].tokens().map(|token| token.id).collect();
         for (&position, &target) in masked.positions.iter().zip(&masked.targets) {
-            assert_eq!(masked.batch.ids[position], MASK);
+            assert_eq!(masked.batch.ids()[position], MASK);
             assert_eq!(originals[position - 1], target);
         }
-        let visible = masked.batch.ids.iter().filter(|&&id| id != MASK).count();
+        let visible = masked.batch.ids().iter().filter(|&&id| id != MASK).count();
         assert_eq!(visible, 3002 - masked.positions.len());
     }
 
@@ -244,7 +244,7 @@ mod tests {
         for step in 0..40 {
             let words = words();
             let found = mask((MaskUnit::Token, part(0.1)), &specials, &terms, &words, Seed(1).stream("mask"), step);
-            let hidden: Vec<bool> = found.batch.ids[1..3001].iter().map(|&id| id == MASK).collect();
+            let hidden: Vec<bool> = found.batch.ids()[1..3001].iter().map(|&id| id == MASK).collect();
             for (at, token) in words[0].tokens().enumerate() {
                 let is_term = (10..13).contains(&token.id) || (40..46).contains(&token.id);
                 let counts = if is_term { &mut in_terms } else { &mut others };

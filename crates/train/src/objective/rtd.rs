@@ -60,17 +60,17 @@ pub(crate) fn work(worker: &mut Worker<'_>, exercise: &Exercise, num_specials: [
     let generator_loss = train_generator(worker, exercise);
     let replaced = replaced(worker, exercise);
     let rows: Vec<usize> = replaced
-        .sequences
+        .sequences()
         .iter()
         .flat_map(|rows| rows.start + num_specials[0]..rows.end.saturating_sub(num_specials[1]))
         .collect();
     if rows.is_empty() {
         return [0.0, generator_loss];
     }
-    let mut original = exercise.batch.ids.clone();
+    let mut original = exercise.batch.ids().to_vec();
     exercise.positions.iter().zip(&exercise.targets).for_each(|(&at, &id)| original[at] = id);
-    let targets: Vec<u32> = rows.iter().map(|&row| u32::from(replaced.ids[row] != original[row])).collect();
-    let loss = through(worker, "rtd", (&replaced, &Reading::Rows(rows, 1)), |worker, vectors| {
+    let targets: Vec<u32> = rows.iter().map(|&row| u32::from(replaced.ids()[row] != original[row])).collect();
+    let loss = through(worker, "rtd", (&replaced, &Reading::rows(rows, 1, &replaced)), |worker, vectors| {
         on_extra(worker, DISCRIMINATOR, vectors, weight as f32, |head, tape, x| {
             let logits = head.classify(tape, x, None);
             tape.cross_entropy(logits, &targets)
@@ -88,7 +88,7 @@ fn train_generator(worker: &mut Worker<'_>, exercise: &Exercise) -> f64 {
     for Part { exercise: Exercise { batch, positions, targets, .. }, .. } in parts {
         let mut tape = Tape::recording(worker.device, generator.model.parameters(), &mut generator.gradients)
             .keeping_packs(is_cut);
-        let asked = generator.model.head().reading(&positions);
+        let asked = generator.model.head().reading(&batch, &positions);
         let states = generator.model.read(&mut tape, &batch, &asked, Pass::default());
         let scale = Scale::Same((1.0 / num_asked) as f32);
         let loss = generator.model.token_loss(&mut tape, states, &targets, scale, &mut found);
@@ -102,18 +102,18 @@ fn replaced(worker: &mut Worker<'_>, exercise: &Exercise) -> Batch {
     let stream = worker.seed.stream("replaced tokens");
     let (step, device) = (worker.step, worker.device);
     let generator = &worker.extras.get_mut(GENERATOR).model;
-    let mut batch = exercise.batch.clone();
+    let mut ids = exercise.batch.ids().to_vec();
     for Part { exercise: Exercise { batch: part, positions, .. }, first_row, .. } in exercise.parts(TOKENS_AT_ONCE) {
         let mut tape = Tape::inference(device, generator.parameters());
-        let states = generator.read(&mut tape, &part, &generator.head().reading(&positions), Pass::default());
+        let states = generator.read(&mut tape, &part, &generator.head().reading(&part, &positions), Pass::default());
         let logits = generator.classify(&mut tape, states, None);
         let (cols, logits) = (tape.value(logits).cols(), tape.value(logits).to_vec());
         for (&at, row) in positions.iter().zip(logits.chunks_exact(cols)) {
             let at = first_row + at;
-            batch.ids[at] = drawn(row, stream.at(step, at as u64));
+            ids[at] = drawn(row, stream.at(step, at as u64));
         }
     }
-    batch
+    Batch::new(ids, exercise.batch.sequences().clone()).with_types(exercise.batch.types())
 }
 
 /// A class drawn with its probability.

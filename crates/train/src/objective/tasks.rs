@@ -95,7 +95,7 @@ fn chance(head: Head) -> f64 {
 pub(crate) fn work(worker: &mut Worker<'_>, task: &TaskExamples, chosen: &[usize], weight: f64) -> f64 {
     let batch: Vec<&EncodedExample> = chosen.iter().map(|&idx| &task.examples[idx]).collect();
     let (packed, positions) = pack(&batch);
-    let reading = task.head.reading(&positions);
+    let reading = task.head.reading(&packed, &positions);
     let name = format!("task {}", task.name);
     through(worker, &name, (&packed, &reading), |worker, vectors| {
         let dropout = worker.dropout(&name, 0);

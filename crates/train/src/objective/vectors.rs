@@ -21,7 +21,11 @@ pub(crate) fn through<T>(
     let parts: Vec<(Batch, Reading, usize)> = batch
         .parts(worker.memory.tokens_at_a_time)
         .into_iter()
-        .map(|rows| (batch.some(rows.clone()), reading.some(&rows), rows.start))
+        .map(|rows| {
+            let part = batch.some(rows.clone());
+            let reading = reading.some(&rows, &part);
+            (part, reading, rows.start)
+        })
         .collect();
     let mut vectors: Vec<f32> = Vec::new();
     let mut cols = 0;
