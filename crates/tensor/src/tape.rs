@@ -35,18 +35,18 @@ impl Node {
     }
 }
 
-/// The values of a tape and the gradients by them.
+/// What is on a tape and the gradients by it; its memory goes to the next tape.
 struct Values {
     nodes: Vec<Node>,
     grads: Vec<Option<Tensor>>,
     home: Arc<SpareValues>,
 }
 
-/// Memory of tapes that are done, for those after them.
+/// Memory of tapes that are done.
 #[derive(Default)]
-pub(crate) struct SpareValues(Mutex<Vec<Memory>>);
+pub(crate) struct SpareValues(Mutex<Vec<Spare>>);
 
-type Memory = (Vec<Node>, Vec<Option<Tensor>>);
+type Spare = (Vec<Node>, Vec<Option<Tensor>>);
 
 impl Values {
     fn new(home: &Arc<SpareValues>) -> Self {
@@ -59,8 +59,8 @@ impl Drop for Values {
     fn drop(&mut self) {
         self.nodes.clear();
         self.grads.clear();
-        let memory = (std::mem::take(&mut self.nodes), std::mem::take(&mut self.grads));
-        self.home.0.lock().expect("no holder panics").push(memory);
+        let spare = (std::mem::take(&mut self.nodes), std::mem::take(&mut self.grads));
+        self.home.0.lock().expect("no holder panics").push(spare);
     }
 }
 

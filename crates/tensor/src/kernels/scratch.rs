@@ -59,7 +59,9 @@ impl Room {
     /// Buffers that are in use grow when they come back.
     fn grow_all(&self, num_lines: usize) {
         self.num_lines.fetch_max(num_lines, Ordering::Relaxed);
-        for place in &self.places[..rayon::current_num_threads().min(NUM_PLACES)] {
+        // Outside of a pool, to ask for its size would start one.
+        let num_threads = rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads());
+        for place in &self.places[..num_threads.min(NUM_PLACES)] {
             place.lock().iter_mut().for_each(|buffer| grow(buffer, num_lines));
         }
     }
