@@ -39,7 +39,7 @@ impl PartialEq for Batch {
 impl Eq for Batch {}
 
 impl Batch {
-    /// Token ids, sequence after sequence: `[num_tokens]`.
+    /// A batch of token ids, sequence after sequence: `[num_tokens]`.
     ///
     /// # Panics
     /// When the sequences do not cover the ids.
@@ -50,9 +50,14 @@ impl Batch {
     }
 
     /// The same with the text of a pair that each token is of, 0 or 1: `[num_tokens]`, or empty where there are no pairs.
+    ///
+    /// # Panics
+    /// When there is not one for each token.
     #[must_use]
     pub fn with_types(self, types: impl Into<Arc<[u32]>>) -> Self {
-        Self { types: types.into(), ..self }
+        let types = types.into();
+        assert!(types.is_empty() || types.len() == self.ids.len(), "a type for each token");
+        Self { types, ..self }
     }
 
     /// Packs sequences.
