@@ -439,7 +439,7 @@ impl Model {
             return self.states_at_once(tape, batch, kept, pass);
         }
         let parts = batch.sequences().in_blocks(TOKENS_PER_PART);
-        let kept = kept.map(|kept| (kept, RowIndex::new(kept.to_vec(), &parts).blocks()));
+        let kept = kept.map(|kept| (kept, kept.within(&parts)));
         let results = kept.as_ref().map_or(&parts, |(_, inside)| inside);
         tape.side_by_side(results, self.architecture.hidden_size, |tape, idx| {
             let rows = parts.rows(idx);

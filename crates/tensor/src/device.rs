@@ -62,8 +62,8 @@ pub enum Device {
 pub struct Cpu {
     threads: Arc<ThreadPool>,
     buffers: Arc<Pool>,
-    /// Buffers of a thread.
-    rooms: Arc<Pool>,
+    /// Buffers of each thread.
+    scratch: Arc<Pool>,
     values: Arc<SpareValues>,
     isa: Isa,
 }
@@ -129,8 +129,8 @@ impl Device {
             .num_threads(num_threads)
             .build()
             .map_err(|source| DeviceError::Threads { num_threads, source })?;
-        let (isa, rooms) = (precision.isa()?, Arc::new(Pool::of_threads(threads.current_num_threads())));
-        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), rooms, values: Arc::default(), isa }))
+        let (isa, scratch) = (precision.isa()?, Arc::new(Pool::of_threads(threads.current_num_threads())));
+        Ok(Self::Cpu(Cpu { threads: Arc::new(threads), buffers: Arc::default(), scratch, values: Arc::default(), isa }))
     }
 
     /// The precision of matrix work.
@@ -224,9 +224,9 @@ impl Device {
     }
 
     /// A matrix of unspecified content for the calling thread, which drops it.
-    pub(crate) fn room(&self, format: Format, rows: usize, cols: usize) -> Tensor {
+    pub(crate) fn scratch(&self, format: Format, rows: usize, cols: usize) -> Tensor {
         let Self::Cpu(cpu) = self;
-        Tensor::stale(&cpu.rooms, rows, cols, format)
+        Tensor::stale(&cpu.scratch, rows, cols, format)
     }
 
     pub(crate) fn spare_values(&self) -> &Arc<SpareValues> {

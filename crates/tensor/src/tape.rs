@@ -112,7 +112,8 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// A value in f32 of which `part(tape, i)` computes the rows of range `i`, each on a tape of its own, side by side. What small parts compute stays in the cache of the core that computes it.
+    /// A value in f32 of which `part(tape, i)` computes the rows of range `i`, each on a tape of its own, side by side. What
+    /// small parts compute stays in the cache of the core that computes it.
     ///
     /// # Panics
     /// When the tape records, or when a part has other rows or columns.

@@ -1,4 +1,4 @@
-//! Room that a thread keeps between products, so that a step allocates nothing after the first.
+//! Scratch memory that a thread keeps between products, so that a step allocates nothing after the first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -18,7 +18,7 @@ const NUM_PLACES: usize = 64;
 
 /// A buffer for each thread. What one thread needs all get: which of them does the work that needs the most is up to who comes
 /// first.
-pub(super) struct Room {
+pub(super) struct Scratch {
     /// The most that any thread needed, in lines.
     num_lines: AtomicUsize,
     places: [Place; NUM_PLACES],
@@ -29,13 +29,13 @@ pub(super) struct Room {
 struct Place(Mutex<Option<Lines>>);
 
 /// For a job's packed rows of A.
-pub(super) static ROWS: Room = Room::new();
+pub(super) static ROWS: Scratch = Scratch::new();
 /// For the whole of B, where the caller keeps no `PackedB`.
-pub(super) static RIGHT: Room = Room::new();
+pub(super) static RIGHT: Scratch = Scratch::new();
 /// For the whole of A, packed once for several column blocks.
-pub(super) static LEFT: Room = Room::new();
+pub(super) static LEFT: Scratch = Scratch::new();
 
-impl Room {
+impl Scratch {
     const fn new() -> Self {
         Self { num_lines: AtomicUsize::new(0), places: [const { Place(Mutex::new(Some(Lines::EMPTY))) }; NUM_PLACES] }
     }

@@ -163,7 +163,7 @@ impl<'a> Sequence<'a> {
         let (cols, turned) = (input.cols(), shape.start(Part::Values));
         let heads = (shape.num_heads + shape.num_kv_heads, shape.head_dim);
         let rotated = shape.rotary.as_ref().map(|rotary| {
-            let mut rotated = device.room(input.format(), rows.len(), turned);
+            let mut rotated = device.scratch(input.format(), rows.len(), turned);
             let from = &T::all(input)[rows.start * cols..rows.end * cols];
             rotate(rotary, from, T::all_mut(&mut rotated), (cols, turned), heads, 1.0);
             rotated
@@ -181,7 +181,7 @@ impl<'a> Sequence<'a> {
     /// Gradients are summed in f32, by the rotated queries and keys, and turned back at the end.
     fn backward<T: Element>(&self, d_out: &[T], d_input: &mut [T]) {
         let (shape, cols) = (self.shape, self.input.cols());
-        let mut sums = self.device.room(Format::F32, self.length, cols);
+        let mut sums = self.device.scratch(Format::F32, self.length, cols);
         if self.length > BLOCK {
             sums.host_mut().fill(0.0);
         }
@@ -261,7 +261,7 @@ impl<'a> Head<'a> {
 
     /// Attention probabilities of a block, zero outside the window.
     fn probabilities<T: Element>(&self, block: &Block) -> Tensor {
-        let mut scores = self.device().room(Format::F32, block.rows, block.num_keys);
+        let mut scores = self.device().scratch(Format::F32, block.rows, block.num_keys);
         let queries = self.some(Part::Queries, block.first, block.rows);
         let keys = self.some(Part::Keys, block.first_key, block.num_keys);
         self.device().matmul_here(scores.mat_mut(), Init::Zero, queries, keys.t());
@@ -279,7 +279,7 @@ impl<'a> Head<'a> {
 
     /// A number for each query and key of a block, in the format of the input.
     fn like_scores(&self, block: &Block) -> Tensor {
-        self.device().room(self.sequence.input.format(), block.rows, block.num_keys)
+        self.device().scratch(self.sequence.input.format(), block.rows, block.num_keys)
     }
 
     /// Columns of the output.
@@ -319,7 +319,7 @@ impl<'a> Head<'a> {
 
     /// The gradient by the unscaled scores of a block: `p * (dp - <p, dp>) / sqrt(dim)`.
     fn d_scores<T: Element>(&self, block: &Block, probabilities: &Tensor, d_o: MatRef<'_>) -> Tensor {
-        let mut d_shares = self.device().room(Format::F32, block.rows, block.num_keys);
+        let mut d_shares = self.device().scratch(Format::F32, block.rows, block.num_keys);
         let values = self.some(Part::Values, block.first_key, block.num_keys);
         self.device().matmul_here(d_shares.mat_mut(), Init::Zero, d_o, values.t());
         let mut d_scores = self.like_scores(block);

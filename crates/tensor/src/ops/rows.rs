@@ -21,12 +21,16 @@ struct Indexed {
     readers: OnceLock<Readers>,
 }
 
+/// How many of `rows`, which are in order, lie in each sequence.
+fn within(rows: &[usize], sequences: &Sequences) -> Sequences {
+    let upto = |end: usize| rows.partition_point(|&row| row < end);
+    Sequences::of_lengths(sequences.iter().map(|sequence| upto(sequence.end) - upto(sequence.start)))
+}
+
 impl RowIndex {
     /// Rows of a matrix that is cut into `blocks`: those in order come out in the blocks that they were in, others in one.
     pub fn new(rows: Vec<usize>, blocks: &Sequences) -> Self {
-        let upto = |end: usize| rows.partition_point(|&row| row < end);
-        let num_inside = blocks.iter().map(|block| upto(block.end) - upto(block.start));
-        let blocks = rows.is_sorted().then(|| Sequences::of_lengths(num_inside));
+        let blocks = rows.is_sorted().then(|| within(&rows, blocks));
         Self(Arc::new(Indexed { rows, blocks, readers: OnceLock::new() }))
     }
 
@@ -37,6 +41,11 @@ impl RowIndex {
     pub fn in_blocks(rows: Vec<usize>, blocks: Sequences) -> Self {
         assert_eq!(blocks.num_rows(), rows.len(), "blocks cover the rows");
         Self(Arc::new(Indexed { rows, blocks: Some(blocks), readers: OnceLock::new() }))
+    }
+
+    /// How many of the rows, which have to be in order, lie in each sequence.
+    pub fn within(&self, sequences: &Sequences) -> Sequences {
+        within(self, sequences)
     }
 
     /// The blocks of what is read.
